@@ -1,0 +1,53 @@
+# The verbs of this project. Each bootstraps what it needs; a machine needs git, make and Python 3.11+.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV := $(VENV)/bin/uv
+
+.PHONY: help up demo test lint bench docs lock clean
+
+help:            ## say what can be made
+	@grep -E '^[a-z]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/: *.*## /\t/' | expand -t 10
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; set PYTHON=python3.12 or the like."; exit 2; }
+	@echo "  making $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
+
+$(STAMP): $(UV) pyproject.toml requirements.lock
+	@echo "  installing what it needs into $(VENV) …"
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+up: $(STAMP)     ## start the swarm on the lab cluster
+	@$(BIN)/opswarm up
+
+demo: $(STAMP)   ## one story from start to end, checked against the truth
+	@$(BIN)/python -m lab.demo
+
+test: $(STAMP)   ## run the tests
+	@$(BIN)/python -m pytest -q -n 2
+
+lint: $(STAMP)   ## format, style, types and layers
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+docs: $(STAMP)   ## write docs/settings.md from the typed settings
+	@$(BIN)/python -m opswarm.settings_page > docs/settings.md
+
+bench: $(STAMP)  ## measure, against a baseline in the same run
+	@$(BIN)/python -m bench
+
+lock:            ## resolve requirements.lock anew
+	@$(UV) pip compile pyproject.toml --group dev --universal --generate-hashes --python-version 3.11 \
+	  --no-header --no-annotate --no-emit-index-url --quiet -o requirements.lock
+
+clean:           ## remove what make made
+	rm -rf $(VENV) .mypy_cache .ruff_cache

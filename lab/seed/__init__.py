@@ -1,0 +1,1 @@
+"""The healthy cluster: compact YAML in `cluster/`, grown into full objects."""

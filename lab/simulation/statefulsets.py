@@ -1,0 +1,115 @@
+"""The StatefulSet controller: numbered pods in order, each with its own claims."""
+
+from __future__ import annotations
+
+import copy
+from datetime import datetime
+
+from lab.events import Recorder, Source
+from lab.objects import Obj, is_deleting, name_of, namespace_of, owner_reference
+from lab.simulation.deployments import template_hash
+from lab.simulation.pods import new_pod
+from lab.simulation.replicasets import active, mark_deleted, owned_pods, ready
+from lab.store import Store
+from lab.times import rfc3339
+
+_SOURCE = Source("statefulset-controller")
+REVISION = "controller-revision-hash"
+
+
+def revision_name(owner: Obj) -> str:
+    return f"{name_of(owner)}-{template_hash(owner['spec']['template'])}"
+
+
+def keep_revision(store: Store, owner: Obj, now: datetime) -> str:
+    """Stores the ControllerRevision of the owner's present template, if it is new; returns its name."""
+    name = revision_name(owner)
+    if store.get("controllerrevisions.apps", namespace_of(owner), name) is None:
+        earlier = [
+            r
+            for r in store.all("controllerrevisions.apps", namespace_of(owner))
+            if r["metadata"]["ownerReferences"][0]["uid"] == owner["metadata"]["uid"]
+        ]
+        store.add(
+            "controllerrevisions.apps",
+            {
+                "apiVersion": "apps/v1",
+                "kind": "ControllerRevision",
+                "metadata": {
+                    "name": name,
+                    "namespace": namespace_of(owner),
+                    "labels": dict(owner["spec"]["template"]["metadata"].get("labels") or {}),
+                    "creationTimestamp": rfc3339(now),
+                    "ownerReferences": [owner_reference(owner)],
+                },
+                "data": {"spec": {"template": copy.deepcopy(owner["spec"]["template"])}},
+                "revision": len(earlier) + 1,
+            },
+        )
+    return name
+
+
+class StatefulSets:
+    def __init__(self, store: Store, recorder: Recorder) -> None:
+        self._store, self._recorder = store, recorder
+
+    def step(self, now: datetime) -> None:
+        for found in self._store.all("statefulsets.apps"):
+            self._sync(found, now)
+
+    def _sync(self, found: Obj, now: datetime) -> None:
+        revision = keep_revision(self._store, found, now)
+        wanted = found["spec"].get("replicas", 1)
+        named = {name_of(pod): pod for pod in owned_pods(self._store, found)}
+        for number in range(wanted):
+            name = f"{name_of(found)}-{number}"
+            if name in named:
+                pod = named[name]
+                if not is_deleting(pod) and pod["metadata"]["labels"].get(REVISION) != revision:
+                    mark_deleted(self._store, pod, now)
+                    break
+                continue
+            self._create(found, number, revision, now)
+            break
+        for name, pod in named.items():
+            if int(name.rsplit("-", 1)[1]) >= wanted and not is_deleting(pod):
+                mark_deleted(self._store, pod, now)
+        self._write_status(found, revision)
+
+    def _create(self, found: Obj, number: int, revision: str, now: datetime) -> None:
+        name = f"{name_of(found)}-{number}"
+        labels = {
+            REVISION: revision,
+            "statefulset.kubernetes.io/pod-name": name,
+            "apps.kubernetes.io/pod-index": str(number),
+        }
+        pod = new_pod(found, found["spec"]["template"], name, now, labels)
+        pod["spec"] |= {"hostname": name, "subdomain": found["spec"].get("serviceName", "")}
+        for claim in found["spec"].get("volumeClaimTemplates") or []:
+            claim_name = f"{name_of(claim)}-{name}"
+            volume = {"name": name_of(claim), "persistentVolumeClaim": {"claimName": claim_name}}
+            pod["spec"]["volumes"].insert(0, volume)
+            if self._store.get("persistentvolumeclaims", namespace_of(found), claim_name) is None:
+                made = copy.deepcopy(claim) | {"apiVersion": "v1", "kind": "PersistentVolumeClaim"}
+                made["metadata"] |= {"name": claim_name, "namespace": namespace_of(found)}
+                self._store.add("persistentvolumeclaims", {**made, "status": {"phase": "Pending"}})
+        self._store.add("pods", pod)
+        message = f"create Pod {name} in StatefulSet {name_of(found)} successful"
+        self._recorder.record(found, _SOURCE, "Normal", "SuccessfulCreate", message, now)
+
+    def _write_status(self, found: Obj, revision: str) -> None:
+        pods = active(owned_pods(self._store, found))
+        up = len(ready(pods))
+        status = {
+            "observedGeneration": found["metadata"].get("generation", 1),
+            "replicas": len(pods),
+            "readyReplicas": up,
+            "availableReplicas": up,
+            "currentReplicas": len(pods),
+            "updatedReplicas": len(pods),
+            "currentRevision": revision,
+            "updateRevision": revision,
+            "collisionCount": 0,
+        }
+        if status != found.get("status"):
+            self._store.replace("statefulsets.apps", {**found, "status": status})

@@ -1,0 +1,35 @@
+"""The Kubernetes tool server's factories: HTTP for agents, stdio for a desktop app."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from mcp_servers.kubernetes.cluster import Cluster
+from mcp_servers.kubernetes.settings import ClusterSettings
+from mcp_servers.kubernetes.tools import INSTRUCTIONS, kubernetes_tools
+from opswarm.mcp.serving import ToolProvider
+from opswarm.service import Check
+from opswarm.settings import Settings
+
+NAME = "kubernetes"
+
+
+def cluster_settings(settings: Settings) -> ClusterSettings:
+    """The cluster that the settings name."""
+    chosen = settings.kubernetes
+    return ClusterSettings(chosen.kubeconfig, chosen.context, chosen.in_cluster)
+
+
+def _answers(cluster: Cluster) -> Check:
+    async def check() -> None:
+        await cluster.get("/version")
+
+    return check
+
+
+@asynccontextmanager
+async def create_server(settings: Settings) -> AsyncIterator[ToolProvider]:
+    """The tool server while its cluster connection is open. Raises `SettingsInvalid` for a bad kubeconfig."""
+    async with kubernetes_tools(cluster_settings(settings)) as (cluster, specs):
+        yield ToolProvider(NAME, specs, INSTRUCTIONS, checks={"Kubernetes API": _answers(cluster)})

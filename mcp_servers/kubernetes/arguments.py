@@ -1,0 +1,70 @@
+"""Checking what a caller asks for before it becomes part of a URL or a pattern."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import re2
+
+from opswarm.errors import InvalidInput
+from opswarm.guard.untrusted import cap_bytes, clean
+
+_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._:-]{0,251}[A-Za-z0-9])?$")
+_NAMESPACE = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+_SINCE = re.compile(r"^(\d{1,6})(s|m|h|d)$")
+_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_MAX_PATTERN = 200
+
+
+def _quoted(value: str) -> str:
+    return f"'{cap_bytes(clean(value), 80)}'"
+
+
+def name(value: str, field: str = "name") -> str:
+    if not _NAME.match(value):
+        raise InvalidInput(f"{field}: {_quoted(value)} is not a Kubernetes name.")
+    return value
+
+
+def namespace(value: str) -> str:
+    """ "" and "*" and "all" mean every namespace."""
+    if value in ("", "*", "all"):
+        return ""
+    if not _NAMESPACE.match(value):
+        raise InvalidInput(f"namespace: {_quoted(value)} is not a namespace name.")
+    return value
+
+
+def seconds(value: str, field: str = "since") -> int:
+    """`15m`, `2h`, `1d` as seconds; "" is 0."""
+    if not value:
+        return 0
+    found = _SINCE.match(value.strip())
+    if not found:
+        raise InvalidInput(f"{field}: {_quoted(value)} is not a duration.", hint="Write it like 15m, 2h or 1d.")
+    return int(found.group(1)) * _UNIT[found.group(2)]
+
+
+def pattern(value: str, field: str) -> Any:
+    """A compiled RE2 expression, case ignored; None for "".
+
+    RE2 matches in linear time, so no pattern can hold the server up, whatever the lines are. It knows no
+    look-around and no back-references.
+    """
+    if not value:
+        return None
+    if len(value) > _MAX_PATTERN:
+        raise InvalidInput(f"{field}: the pattern is longer than {_MAX_PATTERN} characters.")
+    try:
+        return re2.compile(f"(?i){value}")
+    except re2.error as error:
+        raise InvalidInput(
+            f"{field}: {_quoted(value)} is not a regular expression (RE2, without look-around)."
+        ) from error
+
+
+def bounded(value: int, low: int, high: int, field: str) -> int:
+    if not low <= value <= high:
+        raise InvalidInput(f"{field} must be from {low} to {high}, not {value}.")
+    return value

@@ -1,0 +1,232 @@
+"""The one module that knows the Kubernetes client library: one cluster's API, read only, with errors a person
+can act on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import aiohttp
+import yaml
+from kubernetes.aio import client, config
+from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.config import ConfigException
+
+from mcp_servers.kubernetes.settings import ClusterSettings
+from opswarm.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    NotFound,
+    OpswarmError,
+    PermissionDenied,
+    SettingsInvalid,
+    Unauthenticated,
+    Unavailable,
+)
+from opswarm.guard.untrusted import cap_bytes, clean
+
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+JSON = "application/json"
+DISCOVERY = (
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
+    "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
+)
+_MAX_RETRY_WAIT = 3.0
+_MAX_BODY = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response: its text, and whether the server sent a Table."""
+
+    text: str
+    content_type: str
+
+    def json(self) -> dict[str, Any]:
+        try:
+            value = json.loads(self.text)
+        except ValueError as error:
+            raise Unavailable("The API server answered with something that is not JSON.") from error
+        if not isinstance(value, dict):
+            raise Unavailable("The API server answered with something that is not an object.")
+        return value
+
+
+class Cluster:
+    """A cluster's API server. Made by `open_cluster`, which also closes it."""
+
+    def __init__(self, api: client.ApiClient, settings: ClusterSettings) -> None:
+        self._api = api
+        self._settings = settings
+        self.server = str(api.configuration.host)
+
+    async def get(
+        self, path: str, query: Mapping[str, str | int] | None = None, *, accept: str = JSON
+    ) -> Answer:
+        """GETs `path` (already quoted, see `segment`). A busy or failing server is asked once more.
+
+        Raises `NotFound`, `PermissionDenied`, `Unauthenticated`, `InvalidInput`, `DeadlineExceeded` or
+        `Unavailable`.
+        """
+        try:
+            return await self._once(path, query, accept)
+        except _Busy as busy:
+            await asyncio.sleep(min(busy.wait, _MAX_RETRY_WAIT))
+        try:
+            return await self._once(path, query, accept)
+        except _Busy as busy:
+            raise busy.error from None
+
+    async def _once(self, path: str, query: Mapping[str, str | int] | None, accept: str) -> Answer:
+        url = f"{self.server.rstrip('/')}{path}"
+        if query:
+            url += "?" + urlencode(query)
+        headers = {"Accept": accept}
+        await self._authenticate(headers)
+        timeout = aiohttp.ClientTimeout(total=self._settings.total, sock_connect=self._settings.connect)
+        try:
+            async with asyncio.timeout(self._settings.total + 1):
+                response = await self._api.rest_client.request("GET", url, headers=headers, _request_timeout=timeout)
+                raw = await response.read()
+        except ApiException as error:
+            raise self._unavailable("refused the request") from error
+        except (TimeoutError, aiohttp.ServerTimeoutError) as error:
+            raise DeadlineExceeded(
+                f"The API server at {self.server} did not answer within {self._settings.total:.0f} s.",
+                hint="It may be overloaded; try a narrower request.",
+            ) from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise self._unavailable("has a certificate that this kubeconfig does not trust") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._unavailable("can't be reached") from error
+        if len(raw) > _MAX_BODY:
+            raise InvalidInput("The answer is too large.", hint="Narrow by namespace, selector or limit.")
+        text = raw.decode("utf-8", errors="replace")
+        if response.status >= 400:
+            self._fail(response.status, text, path, response.headers.get("Retry-After"))
+        return Answer(text, response.headers.get("Content-Type", ""))
+
+    async def _authenticate(self, headers: dict[str, str]) -> None:
+        try:
+            async with asyncio.timeout(self._settings.total):
+                # Also renews a token that an exec plugin or the kubelet rotates.
+                entries = await self._api.configuration.auth_settings()
+            for entry in entries.values():
+                if entry.get("value"):
+                    headers[entry["key"]] = str(entry["value"])
+        except (TimeoutError, OSError, ConfigException) as error:
+            raise Unauthenticated("The credentials of this kubeconfig could not be renewed.") from error
+
+    def _unavailable(self, what: str) -> Unavailable:
+        host = urlsplit(self.server)
+        return Unavailable(
+            f"The Kubernetes API server at {host.scheme}://{host.netloc} {what}.",
+            hint="Check that the cluster is up and that the kubeconfig is right.",
+        )
+
+    def _fail(self, status: int, text: str, path: str, retry_after: str | None) -> None:
+        message = _message(text) or f"HTTP {status}"
+        if status == 401:
+            raise Unauthenticated(
+                "The API server does not accept the credentials of this kubeconfig or service account.",
+                hint="Renew them, or check the context.",
+            )
+        if status == 403:
+            raise PermissionDenied(f"The cluster's RBAC denies this: {message}", hint="Grant get, list to it.")
+        if status == 404:
+            raise NotFound(f"Not found: {message}.")
+        if status == 410:
+            raise InvalidInput(f"The cursor has expired: {message}", hint="List again from the start.")
+        if status in (400, 405, 406, 409, 415, 422):
+            raise InvalidInput(f"The API server refused the request: {message}")
+        error = self._unavailable(f"answered HTTP {status}: {message}")
+        if status in (429, 500, 502, 503, 504):
+            raise _Busy(error, _seconds(retry_after))
+        raise error
+
+    async def logs(
+        self, namespace: str, pod: str, container: str, *, previous: bool = False, tail: int = 100, since: int = 0
+    ) -> str:
+        """The last `tail` lines of a container's log, `since` seconds back (0: all), cleaned."""
+        query: dict[str, str | int] = {"tailLines": tail, "timestamps": "true", "limitBytes": 2_000_000}
+        if container:
+            query["container"] = container
+        if previous:
+            query["previous"] = "true"
+        if since:
+            query["sinceSeconds"] = since
+        path = f"/api/v1/namespaces/{segment(namespace)}/pods/{segment(pod)}/log"
+        answer = await self.get(path, query, accept="*/*")
+        return clean(answer.text)
+
+
+class _Busy(OpswarmError):
+    """A failure that asking again may cure; `wait` in seconds."""
+
+    def __init__(self, error: Unavailable, wait: float) -> None:
+        super().__init__(error.message, hint=error.hint)
+        self.error = error
+        self.wait = wait
+
+
+def _seconds(value: str | None) -> float:
+    return float(value) if value and value.isdigit() else 0.3
+
+
+def _message(text: str) -> str:
+    """The sentence of a Status, or the head of whatever came instead, on one line."""
+    try:
+        body = json.loads(text)
+        message = str(body.get("message") or "") if isinstance(body, dict) else ""
+    except ValueError:
+        message = text
+    return cap_bytes(" ".join(clean(message).split()), 500).rstrip(".")
+
+
+def segment(value: str) -> str:
+    """One segment of a URL path. Raises `InvalidInput` for what could leave it."""
+    if not value or value in (".", "..") or "/" in value or len(value) > 253:
+        raise InvalidInput(f"'{cap_bytes(clean(value), 80)}' is not a valid name.")
+    return quote(value, safe="")
+
+
+async def _load(settings: ClusterSettings) -> client.Configuration:
+    configuration = client.Configuration()
+    configuration.retries = None
+    try:
+        if settings.in_cluster:
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            file = str(settings.kubeconfig.expanduser()) if settings.kubeconfig else None
+            await config.load_kube_config(
+                config_file=file, context=settings.context, client_configuration=configuration, persist_config=False
+            )
+    except ConfigException as error:
+        raise SettingsInvalid(_config_sentence(settings, error)) from error
+    except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SettingsInvalid(
+            f"The kubeconfig {settings.kubeconfig or '(default)'} can't be read as one.",
+            hint="Check that it is a valid kubeconfig file.",
+        ) from error
+    return configuration
+
+
+def _config_sentence(settings: ClusterSettings, error: ConfigException) -> str:
+    if settings.in_cluster:
+        return "This process does not run in a pod with a service account. Set kubernetes.in_cluster to false."
+    if settings.context and settings.context in str(error):
+        return f"The kubeconfig has no context '{settings.context}'. `kubectl config get-contexts` lists them."
+    return f"The kubeconfig {settings.kubeconfig or '(default)'} can't be used. Name one that exists and is complete."
+
+
+@asynccontextmanager
+async def open_cluster(settings: ClusterSettings) -> AsyncIterator[Cluster]:
+    """The cluster that `settings` name. Raises `SettingsInvalid` when they name none."""
+    configuration = await _load(settings)
+    async with client.ApiClient(configuration) as api:
+        yield Cluster(api, settings)

@@ -1,0 +1,66 @@
+"""Reading plain API JSON that may lack any field or hold an unexpected one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+Obj: TypeAlias = Mapping[str, Any]
+
+_NOTHING: Obj = {}
+
+
+def at(obj: Any, *path: str) -> Any:
+    """The value at `path`, None where the path ends early."""
+    for key in path:
+        if not isinstance(obj, Mapping):
+            return None
+        obj = obj.get(key)
+    return obj
+
+
+def text(obj: Any, *path: str) -> str:
+    value = at(obj, *path)
+    return "" if value is None or isinstance(value, Mapping | list) else str(value)
+
+
+def number(obj: Any, *path: str, default: int = 0) -> int:
+    value = at(obj, *path)
+    return value if isinstance(value, int) and not isinstance(value, bool) else default
+
+
+def rows(obj: Any, *path: str) -> list[Obj]:
+    """The list of objects at `path`."""
+    value = at(obj, *path)
+    return [row for row in value if isinstance(row, Mapping)] if isinstance(value, list) else []
+
+
+def mapping(obj: Any, *path: str) -> Obj:
+    value = at(obj, *path)
+    return value if isinstance(value, Mapping) else _NOTHING
+
+
+def labels(obj: Any) -> dict[str, str]:
+    return {str(key): str(value) for key, value in mapping(obj, "metadata", "labels").items()}
+
+
+def name_of(obj: Any) -> str:
+    return text(obj, "metadata", "name")
+
+
+def namespace_of(obj: Any) -> str:
+    return text(obj, "metadata", "namespace")
+
+
+def uid_of(obj: Any) -> str:
+    return text(obj, "metadata", "uid")
+
+
+def condition(obj: Any, kind: str) -> Obj:
+    """The status condition of this type, empty when there is none."""
+    return next((row for row in rows(obj, "status", "conditions") if row.get("type") == kind), _NOTHING)
+
+
+def matches(selector: Obj, wanted: Obj) -> bool:
+    """Whether every pair of a Service-style `selector` is among the labels `wanted`."""
+    return bool(selector) and all(str(wanted.get(key)) == str(value) for key, value in selector.items())

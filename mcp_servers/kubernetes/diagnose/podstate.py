@@ -1,0 +1,156 @@
+"""Facts about one pod that several analyzers need: its containers, its age, whether it is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from mcp_servers.kubernetes.diagnose.fields import (
+    Obj,
+    at,
+    condition,
+    labels,
+    mapping,
+    name_of,
+    number,
+    rows,
+    text,
+)
+from mcp_servers.kubernetes.diagnose.snapshot import Snapshot
+from mcp_servers.kubernetes.rendering import parse_time
+
+GRACE = 120.0
+"""Seconds in which a pod may be starting without anybody being told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container of a pod: what was asked for, and how it is."""
+
+    name: str
+    spec: Obj
+    status: Obj
+    init: bool
+
+    @property
+    def sidecar(self) -> bool:
+        """An init container that keeps running next to the others."""
+        return self.init and text(self.spec, "restartPolicy") == "Always"
+
+    @property
+    def label(self) -> str:
+        kind = "sidecar container" if self.sidecar else "init container" if self.init else "container"
+        return f"{kind} {self.name}"
+
+    @property
+    def image(self) -> str:
+        return text(self.spec, "image") or text(self.status, "image")
+
+    @property
+    def waiting(self) -> str:
+        """The reason it waits, "" when it does not."""
+        return text(self.status, "state", "waiting", "reason")
+
+    @property
+    def waiting_message(self) -> str:
+        return text(self.status, "state", "waiting", "message")
+
+    @property
+    def running(self) -> bool:
+        return isinstance(at(self.status, "state", "running"), dict)
+
+    @property
+    def started_at(self) -> datetime | None:
+        return parse_time(text(self.status, "state", "running", "startedAt"))
+
+    @property
+    def last_exit(self) -> Obj:
+        """The last termination: the present state when it has ended, else the run before. May be empty."""
+        return mapping(self.status, "state", "terminated") or mapping(self.status, "lastState", "terminated")
+
+    @property
+    def restarts(self) -> int:
+        return number(self.status, "restartCount")
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.status.get("ready"))
+
+
+def containers(pod: Obj) -> Iterator[Container]:
+    """Init containers first, as they run."""
+    for kind, statuses, init in (
+        ("initContainers", "initContainerStatuses", True),
+        ("containers", "containerStatuses", False),
+    ):
+        found = {text(row, "name"): row for row in rows(pod, "status", statuses)}
+        for spec in rows(pod, "spec", kind):
+            name = text(spec, "name")
+            yield Container(name, spec, found.get(name, {}), init)
+
+
+def age(obj: Obj, now: datetime) -> float:
+    """Seconds since it was created; an unknown time counts as long ago."""
+    created = parse_time(text(obj, "metadata", "creationTimestamp"))
+    return (now - created).total_seconds() if created else float("inf")
+
+
+def since(timestamp: str, now: datetime) -> float | None:
+    """Seconds since an API timestamp, None when there is none."""
+    when = parse_time(timestamp)
+    return (now - when).total_seconds() if when else None
+
+
+def is_ready(pod: Obj) -> bool:
+    return text(condition(pod, "Ready"), "status") == "True"
+
+
+def is_finished(pod: Obj) -> bool:
+    return text(pod, "status", "phase") in ("Succeeded", "Failed")
+
+
+def is_terminating(pod: Obj) -> bool:
+    return bool(text(pod, "metadata", "deletionTimestamp"))
+
+
+def live(pods: list[Obj]) -> list[Obj]:
+    """Those that neither ended nor are being deleted."""
+    return [pod for pod in pods if not is_finished(pod) and not is_terminating(pod)]
+
+
+def is_down(node: Obj | None) -> bool:
+    """Whether the node's Ready condition says anything but True."""
+    return node is not None and text(condition(node, "Ready"), "status") in ("False", "Unknown")
+
+
+def down_node(snapshot: Snapshot, pod: Obj) -> Obj | None:
+    """The pod's node, if it is not ready."""
+    node = snapshot.get("Node", "", text(pod, "spec", "nodeName"))
+    return node if is_down(node) else None
+
+
+def claims(pod: Obj) -> list[str]:
+    """Names of the PersistentVolumeClaims that the pod mounts, ephemeral ones too."""
+    found: list[str] = []
+    for volume in rows(pod, "spec", "volumes"):
+        if claim := text(volume, "persistentVolumeClaim", "claimName"):
+            found.append(claim)
+        elif volume.get("ephemeral"):
+            found.append(f"{name_of(pod)}-{text(volume, 'name')}")
+    return found
+
+
+def managed_by(obj: Obj | None) -> str:
+    """Which GitOps tool owns the object: `Flux Kustomization flux-system/apps`, "" when none says so."""
+    marks = labels(obj)
+    for prefix, kind in (
+        ("helm.toolkit.fluxcd.io", "Flux HelmRelease"),
+        ("kustomize.toolkit.fluxcd.io", "Flux Kustomization"),
+    ):
+        if name := marks.get(f"{prefix}/name"):
+            namespace = marks.get(f"{prefix}/namespace", "")
+            return f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
+    tracking = text(mapping(obj, "metadata", "annotations"), "argocd.argoproj.io/tracking-id")
+    app = tracking.partition(":")[0] or marks.get("argocd.argoproj.io/instance", "")
+    return f"Argo CD Application {app}" if app else ""

@@ -1,0 +1,250 @@
+"""Tools about pods: their logs, what they use, and the events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from mcp_servers.kubernetes import arguments, quantities
+from mcp_servers.kubernetes.reading import Namespace
+from mcp_servers.kubernetes.rendering import age, fit_lines, parse_time, table
+from mcp_servers.kubernetes.resources import Resources
+from opswarm.errors import InvalidInput, NotFound
+from opswarm.guard.untrusted import clean
+from opswarm.mcp.tools import ToolOutput
+
+_MAX_FETCHED = 5_000
+_LINE = 500
+_DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+
+
+class Pods:
+    """Logs, usage and events, against one cluster."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+
+    async def pods_log(
+        self,
+        pod: Annotated[str, Field(description="Pod name, or the beginning of one.")],
+        namespace: Namespace = "",
+        container: Annotated[str, Field(description="Container; default: the failing one.")] = "",
+        tail: Annotated[int, Field(description="Last lines, 1 to 1000.")] = 100,
+        since: Annotated[str, Field(description="Only the last, e.g. 15m or 2h.")] = "",
+        previous: Annotated[bool, Field(description="The run before the last restart.")] = False,
+        include: Annotated[str, Field(description="Only lines that match this regex.")] = "",
+        exclude: Annotated[str, Field(description="Not lines that match this regex.")] = "",
+    ) -> ToolOutput:
+        """Read a container's log, newest lines last."""
+        arguments.bounded(tail, 1, 1000, "tail")
+        wanted, unwanted = arguments.pattern(include, "include"), arguments.pattern(exclude, "exclude")
+        found, note = await self._pod(arguments.name(pod, "pod"), arguments.namespace(namespace))
+        meta = found["metadata"]
+        chosen = container or _container(found)
+        if container and container not in _containers(found):
+            names = ", ".join(_containers(found))
+            raise NotFound(f"Pod {meta['name']} has no container '{container}'.", hint=f"It has: {names}.")
+        fetched = _MAX_FETCHED if wanted or unwanted else tail
+        text = await self._resources.cluster.logs(
+            meta["namespace"], meta["name"], chosen, previous=previous, tail=fetched, since=arguments.seconds(since)
+        )
+        lines = text.splitlines()
+        kept = [
+            line[:_LINE]
+            for line in lines
+            if (wanted is None or wanted.search(line)) and (unwanted is None or not unwanted.search(line))
+        ][-tail:]
+        source = f"{meta['namespace']}/{meta['name']} container {chosen}{' (previous run)' if previous else ''}"
+        head = [f"Log of {source}: {len(kept)} of {len(lines)} lines shown{note}"]
+        if not lines:
+            head = [f"The log of {source} is empty{f' in the last {since}' if since else ''}.{note}"]
+        body = fit_lines([*head, *kept], "lines", "tail, since, include or exclude", head=1)
+        return ToolOutput(body, {"pod": meta["name"], "container": chosen, "lines": kept, "read": len(lines)})
+
+    async def pods_top(
+        self,
+        namespace: Namespace = "",
+        name: Annotated[str, Field(description="Only pods whose name has this.")] = "",
+        sort: Annotated[Literal["memory", "cpu"], Field(description="memory or cpu.")] = "memory",
+        limit: Annotated[int, Field(description="Most rows, 1 to 500.")] = 20,
+    ) -> ToolOutput:
+        """Show what pods use, the largest first, against their limits."""
+        arguments.bounded(limit, 1, 500, "limit")
+        where = arguments.namespace(namespace)
+        try:
+            metrics = await self._resources.list_all("pods.metrics.k8s.io", where)
+        except NotFound as error:
+            raise NotFound(
+                "This cluster serves no pod metrics (metrics.k8s.io).", hint="Install metrics-server."
+            ) from error
+        specs = {_key(p): p for p in await self._resources.list_all("pods", where)}
+        used = [_usage(m, specs.get(_key(m))) for m in metrics if name.lower() in m["metadata"]["name"]]
+        used.sort(key=lambda u: float(u[sort]), reverse=True)
+        rows = [
+            (
+                u["namespace"],
+                u["pod"],
+                quantities.cores(u["cpu"]),
+                _limit(u["cpu_limit"], quantities.cores),
+                quantities.mebibytes(u["memory"]),
+                _limit(u["memory_limit"], quantities.mebibytes),
+            )
+            for u in used[:limit]
+        ]
+        if not rows:
+            return ToolOutput("No pod metrics match.", {"pods": []})
+        header = ("NAMESPACE", "POD", "CPU", "CPU LIMIT", "MEMORY", "MEMORY LIMIT")
+        text = fit_lines(table(header, rows), "pods", "namespace or name", head=1, total=len(used))
+        return ToolOutput(text, {"pods": used[:limit]})
+
+    async def events_list(
+        self,
+        namespace: Namespace = "",
+        name: Annotated[str, Field(description="Only of objects whose name has this.")] = "",
+        kind: Annotated[str, Field(description="Only of this kind, e.g. Pod.")] = "",
+        type: Annotated[Literal["", "Warning", "Normal"], Field(description="Warning or Normal.")] = "",
+        reason: Annotated[str, Field(description="Only this reason.")] = "",
+        since: Annotated[str, Field(description="Only the last, e.g. 1h.")] = "",
+        limit: Annotated[int, Field(description="Most rows, 1 to 500.")] = 40,
+    ) -> ToolOutput:
+        """List events, the newest first."""
+        arguments.bounded(limit, 1, 500, "limit")
+        back = arguments.seconds(since)
+        now = datetime.now(UTC)
+        events = await self._resources.list_all("events", arguments.namespace(namespace))
+        kept = [
+            e
+            for e in events
+            if name.lower() in str((e.get("involvedObject") or {}).get("name", "")).lower()
+            and (not kind or str((e.get("involvedObject") or {}).get("kind", "")).lower() == kind.lower())
+            and (not type or e.get("type") == type)
+            and (not reason or e.get("reason") == reason)
+            and (not back or _seconds_ago(e, now) <= back)
+        ]
+        kept.sort(key=lambda e: _seconds_ago(e, now))
+        if not kept:
+            return ToolOutput(f"No events match (of {len(events)} read).", {"events": []})
+        header = ("LAST", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE")
+        rows = [_event_row(e, now, spread=not namespace) for e in kept[:limit]]
+        lines = _long_table(header, rows)
+        advice = "namespace, name, type, reason or since"
+        return ToolOutput(
+            fit_lines(lines, "events", advice, head=1, total=len(kept)), {"events": [list(r) for r in rows]}
+        )
+
+    async def _pod(self, pod: str, namespace: str) -> tuple[Mapping[str, Any], str]:
+        """The pod of that name, else the one whose name begins so: with several, the least healthy."""
+        found = await self._resources.list_all("pods", namespace)
+        exact = [p for p in found if p["metadata"]["name"] == pod]
+        starts = [p for p in found if p["metadata"]["name"].startswith(pod)]
+        matches = exact or starts or [p for p in found if pod in p["metadata"]["name"]]
+        if not matches:
+            raise NotFound(
+                f"No pod is named '{pod}'{f' in namespace {namespace}' if namespace else ''}, nor begins so.",
+                hint="pods_list shows those there are.",
+            )
+        names = sorted(f"{p['metadata']['namespace']}/{p['metadata']['name']}" for p in matches)
+        if exact and len(exact) > 1:
+            raise InvalidInput(f"Several namespaces have a pod '{pod}': {', '.join(names[:8])}.", hint="Name one.")
+        if len(matches) == 1 or _one_owner(matches):
+            chosen = sorted(matches, key=_health)[0]
+            others = len(matches) - 1
+            return chosen, f" (one of {others + 1} pods of its owner)" if others else ""
+        raise InvalidInput(f"'{pod}' fits several pods: {', '.join(names[:8])}.", hint="Name one.")
+
+
+def _one_owner(pods: Sequence[Mapping[str, Any]]) -> bool:
+    owners = {
+        (p["metadata"]["namespace"], tuple(o.get("uid") for o in p["metadata"].get("ownerReferences") or ()))
+        for p in pods
+    }
+    return len(owners) == 1 and next(iter(owners))[1] != ()
+
+
+def _statuses(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    status = pod.get("status") or {}
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+
+def _health(pod: Mapping[str, Any]) -> tuple[bool, int]:
+    """Sorts the least healthy first."""
+    statuses = _statuses(pod)
+    return all(s.get("ready") for s in statuses), -sum(int(s.get("restartCount") or 0) for s in statuses)
+
+
+def _containers(pod: Mapping[str, Any]) -> list[str]:
+    spec = pod.get("spec") or {}
+    return [c["name"] for c in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]]
+
+
+def _container(pod: Mapping[str, Any]) -> str:
+    """The container to read: the one that fails, else the annotated default, else the first."""
+    for status in _statuses(pod):
+        state = status.get("state") or {}
+        waiting = (state.get("waiting") or {}).get("reason") not in (None, "PodInitializing", "ContainerCreating")
+        if waiting or int((state.get("terminated") or {}).get("exitCode") or 0) != 0:
+            return str(status["name"])
+    preferred = (pod["metadata"].get("annotations") or {}).get(_DEFAULT_CONTAINER)
+    names = _containers(pod)
+    return preferred if preferred in names else names[0]
+
+
+def _key(item: Mapping[str, Any]) -> tuple[str, str]:
+    return item["metadata"].get("namespace", ""), item["metadata"]["name"]
+
+
+def _usage(metric: Mapping[str, Any], pod: Mapping[str, Any] | None) -> dict[str, Any]:
+    used = [c.get("usage") or {} for c in metric.get("containers") or ()]
+    limits = [
+        (c.get("resources") or {}).get("limits") or {} for c in ((pod or {}).get("spec") or {}).get("containers") or ()
+    ]
+    return {
+        "namespace": metric["metadata"].get("namespace", ""),
+        "pod": metric["metadata"]["name"],
+        "cpu": sum(quantities.parse(str(u.get("cpu", "0"))) for u in used),
+        "memory": sum(quantities.parse(str(u.get("memory", "0"))) for u in used),
+        "cpu_limit": sum(quantities.parse(str(c.get("cpu", "0"))) for c in limits),
+        "memory_limit": sum(quantities.parse(str(c.get("memory", "0"))) for c in limits),
+    }
+
+
+def _limit(value: float, write: Any) -> str:
+    return str(write(value)) if value else "-"
+
+
+def _last_seen(event: Mapping[str, Any]) -> str | None:
+    series = event.get("series") or {}
+    for time in (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime")):
+        if time:
+            return str(time)
+    return (event.get("metadata") or {}).get("creationTimestamp")
+
+
+def _seconds_ago(event: Mapping[str, Any], now: datetime) -> float:
+    when = parse_time(_last_seen(event))
+    return (now - when).total_seconds() if when else float("inf")
+
+
+def _event_row(event: Mapping[str, Any], now: datetime, *, spread: bool) -> tuple[str, ...]:
+    about = event.get("involvedObject") or {}
+    where = f"{about.get('namespace')}/" if spread and about.get("namespace") else ""
+    count = (event.get("series") or {}).get("count") or event.get("count") or 1
+    return (
+        age(_last_seen(event), now),
+        str(event.get("type", "")),
+        str(event.get("reason", "")),
+        f"{about.get('kind', '')} {where}{about.get('name', '')}",
+        str(count),
+        str(event.get("message", "")),
+    )
+
+
+def _long_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table whose last column may be long: messages matter to their end."""
+    lines = table(header[:-1], [r[:-1] for r in rows])
+    width = max(len(line) for line in lines) + 2
+    last = [header[-1], *(" ".join(clean(r[-1]).split())[:400] for r in rows)]
+    return [f"{line.ljust(width)}{text}" for line, text in zip(lines, last, strict=True)]

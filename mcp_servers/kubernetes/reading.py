@@ -1,0 +1,205 @@
+"""Tools that list and get: any kind, and the everyday ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from mcp_servers.kubernetes import arguments
+from mcp_servers.kubernetes.masking import shown
+from mcp_servers.kubernetes.rendering import age, fit_lines, fit_text, server_table, table, to_yaml
+from mcp_servers.kubernetes.resources import Page, Resource, Resources
+from opswarm.errors import InvalidInput, NotFound, OpswarmError
+from opswarm.mcp.tools import ToolOutput
+
+Namespace = Annotated[str, Field(description="Namespace; empty for all.")]
+Labels = Annotated[str, Field(description="Label selector, e.g. app=sonarr.")]
+Fields = Annotated[str, Field(description="Field selector, e.g. status.phase=Running.")]
+Limit = Annotated[int, Field(description="Most rows, 1 to 500.")]
+Cursor = Annotated[str, Field(description="Where the last page said to continue.")]
+Kind = Annotated[str, Field(description="Kind, plural or short name; CRDs too.")]
+Output = Annotated[Literal["table", "yaml"], Field(description="table or yaml.")]
+
+_NARROW = "namespace, label_selector, field_selector or limit"
+
+
+class Reading:
+    """Listing and getting, against one cluster."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+
+    async def resources_list(
+        self,
+        kind: Kind,
+        namespace: Namespace = "",
+        label_selector: Labels = "",
+        field_selector: Fields = "",
+        limit: Limit = 50,
+        cursor: Cursor = "",
+        output: Output = "table",
+    ) -> ToolOutput:
+        """List objects of any kind as a table, or as YAML (Secret values masked)."""
+        resource = await self._resources.find(kind)
+        return await self._list(resource, namespace, label_selector, field_selector, limit, cursor, output)
+
+    async def resources_get(
+        self, kind: Kind, name: Annotated[str, Field(description="Exact name.")], namespace: Namespace = "",
+        output: Output = "yaml",
+    ) -> ToolOutput:  # fmt: skip
+        """Get one object of any kind as YAML (Secret values masked) or as a table row."""
+        resource = await self._resources.find(kind)
+        arguments.name(name)
+        where = arguments.namespace(namespace)
+        if resource.namespaced and not where:
+            where = await self._namespace_of(resource, name)
+        if output == "table":
+            selector = f"metadata.name={name}"
+            return await self._list(resource, where, "", selector, 1, "", "table")
+        item = (await self._resources.cluster.get(resource.path(where, name))).json()
+        safe = shown(item)
+        return ToolOutput(fit_text(to_yaml(safe), "asking for output=table"), {"object": safe})
+
+    async def pods_list(
+        self,
+        namespace: Namespace = "",
+        label_selector: Labels = "",
+        field_selector: Fields = "",
+        limit: Limit = 50,
+        cursor: Cursor = "",
+    ) -> ToolOutput:
+        """List pods with readiness, status, restarts and age."""
+        resource = await self._resources.find("pods")
+        return await self._list(resource, namespace, label_selector, field_selector, limit, cursor, "table")
+
+    async def namespaces_list(self, limit: Limit = 100, cursor: Cursor = "") -> ToolOutput:
+        """List namespaces."""
+        resource = await self._resources.find("namespaces")
+        return await self._list(resource, "", "", "", limit, cursor, "table")
+
+    async def nodes_list(self, limit: Limit = 100, cursor: Cursor = "") -> ToolOutput:
+        """List nodes: readiness, roles, version, conditions, and usage where metrics are served."""
+        arguments.bounded(limit, 1, 500, "limit")
+        resource = await self._resources.find("nodes")
+        page = await self._resources.list_page(resource, limit=limit, cursor=cursor)
+        usage, note = await self._node_usage()
+        now = datetime.now(UTC)
+        nodes = page.body.get("items") or ()
+        header = ("NAME", "STATUS", "ROLES", "VERSION", "ARCH", "CPU", "MEMORY", "CONDITIONS", "AGE")
+        lines = table(header, [_node_row(n, usage, now) for n in nodes])
+        if note:
+            lines.append(note)
+        return ToolOutput(
+            fit_lines(lines, "nodes", "limit", head=1), {"nodes": [n["metadata"]["name"] for n in nodes]}
+        )
+
+    async def _node_usage(self) -> tuple[dict[str, dict[str, str]], str]:
+        try:
+            items = await self._resources.list_all("nodes.metrics.k8s.io")
+        except NotFound:
+            return {}, "(no usage: this cluster serves no metrics.k8s.io)"
+        except OpswarmError as error:
+            return {}, f"(no usage: {error})"
+        return {i["metadata"]["name"]: dict(i.get("usage") or {}) for i in items}, ""
+
+    async def _namespace_of(self, resource: Resource, name: str) -> str:
+        page = await self._resources.list_page(resource, field_selector=f"metadata.name={name}", limit=10)
+        homes = [str(i["metadata"].get("namespace", "")) for i in page.body.get("items") or ()]
+        if not homes:
+            raise NotFound(f"No {resource.kind} is named '{name}' in any namespace.", hint="`find` searches by word.")
+        if len(homes) > 1:
+            raise InvalidInput(
+                f"{resource.kind} '{name}' is in several namespaces: {', '.join(homes)}.", hint="Name one."
+            )
+        return homes[0]
+
+    async def _list(
+        self, resource: Resource, namespace: str, labels: str, fields: str, limit: int, cursor: str, output: str
+    ) -> ToolOutput:
+        arguments.bounded(limit, 1, 500, "limit")
+        where = arguments.namespace(namespace)
+        page = await self._resources.list_page(
+            resource, where, label_selector=labels, field_selector=fields, limit=limit, cursor=cursor,
+            table=output == "table",
+        )  # fmt: skip
+        if where and not _count(page):
+            await self._check_namespace(where)
+        scope = f" in namespace {where}" if where else ""
+        if not _count(page):
+            return ToolOutput(f"No {resource.plural} match{scope}.", {"items": [], "cursor": ""})
+        if output == "yaml":
+            items = [shown({"kind": resource.kind, **i}) for i in page.body.get("items") or ()]
+            text = "---\n".join(to_yaml(i) for i in items)
+            return ToolOutput(_paged(fit_text(text, _NARROW), page), {"items": items, "cursor": page.cursor})
+        return self._as_table(resource, page, where)
+
+    def _as_table(self, resource: Resource, page: Page, namespace: str) -> ToolOutput:
+        spread = resource.namespaced and not namespace
+        if page.body.get("kind") == "Table":
+            header, rows = server_table(page.body, with_namespace=spread)
+        else:
+            header, rows = _plain_rows(page.body.get("items") or (), spread)
+        total = len(rows) + (page.remaining or 0)
+        text = fit_lines(table(header, rows), resource.plural, _NARROW, head=1, total=total)
+        data = {"columns": header, "rows": rows, "cursor": page.cursor}
+        return ToolOutput(_paged(text, page), data)
+
+    async def _check_namespace(self, namespace: str) -> None:
+        """An empty list in a namespace that isn't there is a mistake, not an answer."""
+        found = await self._resources.find("namespaces")
+        try:
+            await self._resources.cluster.get(found.path("", namespace))
+        except NotFound as error:
+            raise NotFound(
+                f"There is no namespace '{namespace}'.", hint="namespaces_list shows those there are."
+            ) from error
+        except OpswarmError:
+            return  # The list itself worked; whether the namespace may be read is another question.
+
+
+def _count(page: Page) -> int:
+    return len(page.body.get("rows") or page.body.get("items") or ())
+
+
+def _paged(text: str, page: Page) -> str:
+    if not page.cursor:
+        return text
+    more = f"{page.remaining} more" if page.remaining is not None else "more"
+    return f"{text}\n({more}; continue with cursor={page.cursor})"
+
+
+def _plain_rows(items: Sequence[Any], spread: bool) -> tuple[list[str], list[list[str]]]:
+    now = datetime.now(UTC)
+    header = ["NAMESPACE"] if spread else []
+    rows = []
+    for item in items:
+        meta = item.get("metadata") or {}
+        row = [str(meta.get("namespace", ""))] if spread else []
+        rows.append([*row, str(meta.get("name", "")), age(meta.get("creationTimestamp"), now)])
+    return [*header, "NAME", "AGE"], rows
+
+
+def _node_row(node: Any, usage: dict[str, dict[str, str]], now: datetime) -> list[str]:
+    meta, spec, status = node["metadata"], node.get("spec") or {}, node.get("status") or {}
+    conditions = {c["type"]: c.get("status") for c in status.get("conditions") or ()}
+    ready = {"True": "Ready", "False": "NotReady"}.get(str(conditions.get("Ready")), "Unknown")
+    if spec.get("unschedulable"):
+        ready += ",SchedulingDisabled"
+    roles = [k.rpartition("/")[2] for k in meta.get("labels") or {} if k.startswith("node-role.kubernetes.io/")]
+    raised = [k for k, v in conditions.items() if k != "Ready" and v == "True"]
+    info = status.get("nodeInfo") or {}
+    used, room = usage.get(meta["name"], {}), status.get("allocatable") or {}
+    return [
+        meta["name"],
+        ready,
+        ",".join(sorted(r for r in roles if r)) or "-",
+        str(info.get("kubeletVersion", "?")),
+        str(info.get("architecture", "?")),
+        f"{used.get('cpu', '?')} of {room.get('cpu', '?')}",
+        f"{used.get('memory', '?')} of {room.get('memory', '?')}",
+        ",".join(raised) or "-",
+        age(meta.get("creationTimestamp"), now),
+    ]

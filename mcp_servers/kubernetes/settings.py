@@ -1,0 +1,17 @@
+"""How the tool server finds its cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """`connect` and `total` are seconds. With `in_cluster` the pod's service account is used and the rest ignored."""
+
+    kubeconfig: Path | None = None
+    context: str | None = None
+    in_cluster: bool = False
+    connect: float = 5.0
+    total: float = 30.0

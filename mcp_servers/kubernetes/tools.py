@@ -1,0 +1,53 @@
+"""What the Kubernetes tool server offers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from mcp_servers.kubernetes.cluster import Cluster, open_cluster
+from mcp_servers.kubernetes.diagnosis import Diagnosis
+from mcp_servers.kubernetes.pods import Pods
+from mcp_servers.kubernetes.reading import Reading
+from mcp_servers.kubernetes.resources import Resources
+from mcp_servers.kubernetes.rollouts import Rollouts
+from mcp_servers.kubernetes.search import Search
+from mcp_servers.kubernetes.settings import ClusterSettings
+from opswarm.mcp.tools import ToolSpec
+
+INSTRUCTIONS = (
+    "Reads a Kubernetes cluster; changes nothing. For anything broken call diagnose first: it names causes with "
+    "evidence. Names may be found with find. Lists take selectors, limit and a cursor. Secret values are masked."
+)
+
+
+@asynccontextmanager
+async def kubernetes_tools(settings: ClusterSettings) -> AsyncIterator[tuple[Cluster, list[ToolSpec]]]:
+    """The cluster and its tools while the connection is open. Raises `SettingsInvalid`."""
+    async with open_cluster(settings) as cluster:
+        yield cluster, specs(Resources(cluster))
+
+
+def specs(resources: Resources) -> list[ToolSpec]:
+    """Every tool, read-only all of them."""
+    reading, pods, search, rollouts = (
+        Reading(resources),
+        Pods(resources),
+        Search(resources),
+        Rollouts(resources),
+    )
+    return [
+        ToolSpec(Diagnosis(resources).diagnose, timeout=90),
+        ToolSpec(search.find),
+        ToolSpec(reading.resources_list),
+        ToolSpec(reading.resources_get),
+        ToolSpec(pods.pods_log),
+        ToolSpec(reading.pods_list),
+        ToolSpec(pods.pods_top),
+        ToolSpec(pods.events_list),
+        ToolSpec(reading.nodes_list),
+        ToolSpec(reading.namespaces_list),
+        ToolSpec(rollouts.rollout_status),
+        ToolSpec(rollouts.rollout_history),
+        ToolSpec(search.lineage),
+    ]

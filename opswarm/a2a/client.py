@@ -1,0 +1,167 @@
+"""Calling an agent over A2A."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import httpx
+from a2a.client import A2ACardResolver, Client, ClientConfig, ClientFactory
+from a2a.client.client import ClientCallContext
+from a2a.client.errors import AgentCardResolutionError
+from a2a.types import (
+    AgentCard,
+    CancelTaskRequest,
+    ListTasksRequest,
+    Message,
+    Part,
+    Role,
+    SendMessageRequest,
+    StreamResponse,
+    Task,
+)
+from a2a.utils.errors import A2AError
+
+from opswarm.a2a import wire
+from opswarm.agent.events import Event, Failed, Finished
+from opswarm.errors import AgentDown, DeadlineExceeded, InvalidInput, OpswarmError
+from opswarm.guard.untrusted import cap_bytes, clean
+from opswarm.telemetry import traceparent
+
+SILENCE_SECONDS = 60.0
+"""A stream that says nothing, not even its ping (every 15 s), for this long is dead."""
+
+_CARD_SECONDS = 5.0
+_CANCEL_SECONDS = 3.0
+_MAX_ANSWER_BYTES = 4_000_000
+
+
+class RemoteAgent:
+    """An agent somewhere else, known by its card. `http` is shared and stays the caller's to close."""
+
+    def __init__(self, name: str, card: AgentCard, http: httpx.AsyncClient) -> None:
+        self.name = name
+        self.card = card
+        self._client: Client = ClientFactory(ClientConfig(httpx_client=http, streaming=True)).create(card)
+
+    @classmethod
+    async def connect(cls, name: str, url: str, http: httpx.AsyncClient) -> RemoteAgent:
+        """Reads the card at `url`. Raises `AgentDown` when there is none."""
+        try:
+            async with asyncio.timeout(_CARD_SECONDS):
+                card = await A2ACardResolver(http, url.rstrip("/")).get_agent_card()
+            return cls(name, card, http)
+        except (TimeoutError, AgentCardResolutionError, httpx.HTTPError, A2AError, ValueError) as error:
+            raise AgentDown(f"The {name} agent does not answer at {url}.", hint="Check that it runs.") from error
+
+    async def ask(
+        self,
+        text: str,
+        *,
+        token: str,
+        context_id: str = "",
+        metadata: Mapping[str, Any] | None = None,
+        deadline: float,
+        started: Any = None,
+    ) -> AsyncIterator[Event]:
+        """The agent's events for one request, ending with `Finished` or `Failed`.
+
+        `deadline` is in seconds; when it passes, or when the caller stops reading, the agent's task is cancelled.
+        `started` is called with (task id, context id) as soon as they are known. Raises `AgentDown` or
+        `DeadlineExceeded`.
+        """
+        message = Message(
+            message_id=uuid.uuid4().hex, role=Role.ROLE_USER, parts=[Part(text=text)], context_id=context_id
+        )
+        if metadata:
+            message.metadata.update(dict(metadata))
+        task_id = ""
+        ended = False
+        size = 0
+        try:
+            async with asyncio.timeout(deadline):
+                source = self._client.send_message(SendMessageRequest(message=message), context=_context(token))
+                async with aclosing(source) as frames:  # type: ignore[type-var]
+                    async for frame in frames:
+                        if not task_id and (ids := _ids(frame)):
+                            task_id = ids[0]
+                            if started is not None:
+                                started(*ids)
+                        size += frame.ByteSize()
+                        if size > _MAX_ANSWER_BYTES:
+                            raise InvalidInput(f"The {self.name} agent's answer has no end and was cut off.")
+                        event = wire.read(frame)
+                        if event is None:
+                            continue
+                        ended = isinstance(event, Finished | Failed)
+                        yield event
+                        if ended:
+                            return
+            if not ended:
+                yield Finished()
+            ended = True
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"The {self.name} agent did not finish within {deadline:.0f} s; its task was cancelled."
+            ) from error
+        except A2AError as error:
+            ended = True
+            yield Failed(code="agent_refused", message=_told(self.name, error))
+        except httpx.HTTPError as error:
+            raise self._down() from error
+        finally:
+            if task_id and not ended:
+                await self.cancel(task_id, token)
+
+    async def cancel(self, task_id: str, token: str) -> bool:
+        """Asks the agent to stop a task; says whether it did. Never takes longer than 3 s."""
+
+        async def ask() -> bool:
+            try:
+                async with asyncio.timeout(_CANCEL_SECONDS):
+                    await self._client.cancel_task(CancelTaskRequest(id=task_id), context=_context(token))
+            except (TimeoutError, A2AError, httpx.HTTPError):
+                return False
+            return True
+
+        return await asyncio.shield(asyncio.create_task(ask()))
+
+    async def tasks(self, token: str, *, limit: int = 20) -> list[Task]:
+        """The caller's newest tasks. Raises `AgentDown`."""
+        request = ListTasksRequest(page_size=limit, include_artifacts=False)
+        try:
+            async with asyncio.timeout(_CARD_SECONDS * 2):
+                return list((await self._client.list_tasks(request, context=_context(token))).tasks)
+        except (TimeoutError, httpx.HTTPError) as error:
+            raise self._down() from error
+        except A2AError as error:
+            raise InvalidInput(_told(self.name, error)) from error
+
+    def _down(self) -> OpswarmError:
+        return AgentDown(f"The {self.name} agent stopped answering.", hint="Check that it runs; ask again.")
+
+
+def _context(token: str) -> ClientCallContext:
+    headers = {"Authorization": f"Bearer {token}"}
+    if parent := traceparent():
+        headers["traceparent"] = parent
+    return ClientCallContext(timeout=SILENCE_SECONDS, service_parameters=headers)
+
+
+def _ids(frame: StreamResponse) -> tuple[str, str] | None:
+    match frame.WhichOneof("payload"):
+        case "task":
+            return frame.task.id, frame.task.context_id
+        case "status_update":
+            return frame.status_update.task_id, frame.status_update.context_id
+        case "artifact_update":
+            return frame.artifact_update.task_id, frame.artifact_update.context_id
+    return None
+
+
+def _told(name: str, error: A2AError) -> str:
+    """What a foreign agent said, made safe to show."""
+    return f"The {name} agent refused: {cap_bytes(clean(str(error)), 400)}"

@@ -1,0 +1,162 @@
+"""The SDK's request handler, with what it leaves open closed: input checked before a task is made, a message sent
+twice worked on once, and no exception's text on the wire."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from a2a.server.agent_execution import AgentExecutor, RequestContext, RequestContextBuilder
+from a2a.server.context import ServerCallContext
+from a2a.server.request_handlers.default_request_handler_v2 import DefaultRequestHandlerV2
+from a2a.types import (
+    AgentCard,
+    CancelTaskRequest,
+    GetTaskRequest,
+    ListTasksRequest,
+    ListTasksResponse,
+    Message,
+    SendMessageRequest,
+    SubscribeToTaskRequest,
+    Task,
+)
+from a2a.utils.errors import A2AError, InternalError, InvalidParamsError
+from google.protobuf.json_format import MessageToJson
+
+from opswarm.guard.untrusted import clean
+from opswarm.store.tasks import CONTEXT_LENGTH, ID_LENGTH, TERMINAL, Tasks
+
+log = logging.getLogger(__name__)
+
+AGENT_STATE = "agent"
+PARKED_SECONDS = 1800.0
+
+
+def text_of(message: Message) -> str:
+    """What a message says: its text parts, and its data parts as JSON."""
+    said: list[str] = []
+    for part in message.parts:
+        if part.HasField("text"):
+            said.append(part.text)
+        elif part.HasField("data"):
+            said.append(MessageToJson(part.data))
+    return clean("\n".join(said)).strip()
+
+
+class _Contexts(RequestContextBuilder):
+    """A follow-up that names only its task joins that task's conversation."""
+
+    def __init__(self, store: Tasks) -> None:
+        self._store = store
+
+    async def build(
+        self,
+        context: ServerCallContext,
+        params: SendMessageRequest | None = None,
+        task_id: str | None = None,
+        context_id: str | None = None,
+        task: Task | None = None,
+    ) -> RequestContext:
+        if task_id and not context_id:
+            known = await self._store.get(task_id, context)
+            context_id = known.context_id if known else None
+        if params is not None and (agent := context.state.get(AGENT_STATE)):
+            params.metadata.update({"opswarm/path_agent": agent})
+        return RequestContext(
+            call_context=context, request=params, task_id=task_id, context_id=context_id, task=task
+        )
+
+
+class Handler(DefaultRequestHandlerV2):
+    """Answers A2A requests for one agent."""
+
+    def __init__(self, executor: AgentExecutor, store: Tasks, card: AgentCard) -> None:
+        super().__init__(
+            executor,
+            store,
+            card,
+            request_context_builder=_Contexts(store),
+            interrupted_task_timeout=PARKED_SECONDS,
+        )
+        self._store = store
+
+    async def on_message_send(self, params: SendMessageRequest, context: ServerCallContext) -> Message | Task:
+        _check(params.message)
+        with _Sealed():
+            if (known := await self._repeated(params.message, context)) is not None:
+                return known
+            return await super().on_message_send(params, context)
+
+    async def on_message_send_stream(
+        self, params: SendMessageRequest, context: ServerCallContext
+    ) -> AsyncGenerator[Any, None]:
+        _check(params.message)
+        with _Sealed():
+            known = await self._repeated(params.message, context)
+            if known is None:
+                source = super().on_message_send_stream(params, context)
+            elif known.status.state in TERMINAL:
+                yield known
+                return
+            else:
+                source = super().on_subscribe_to_task(SubscribeToTaskRequest(id=known.id), context)
+            async with aclosing(source) as events:
+                async for event in events:
+                    yield event
+
+    async def on_get_task(self, params: GetTaskRequest, context: ServerCallContext) -> Task | None:
+        with _Sealed():
+            return await super().on_get_task(params, context)
+
+    async def on_list_tasks(self, params: ListTasksRequest, context: ServerCallContext) -> ListTasksResponse:
+        with _Sealed():
+            return await super().on_list_tasks(params, context)
+
+    async def on_cancel_task(self, params: CancelTaskRequest, context: ServerCallContext) -> Task | None:
+        with _Sealed():
+            return await super().on_cancel_task(params, context)
+
+    async def on_subscribe_to_task(
+        self, params: SubscribeToTaskRequest, context: ServerCallContext
+    ) -> AsyncGenerator[Any, None]:
+        with _Sealed():
+            async with aclosing(super().on_subscribe_to_task(params, context)) as events:
+                async for event in events:
+                    yield event
+
+    async def _repeated(self, message: Message, context: ServerCallContext) -> Task | None:
+        if message.task_id:
+            return None
+        return await self._store.by_message(message.message_id, context.user.user_name)
+
+
+class _Sealed:
+    """Lets A2A errors through and turns everything else into one that tells nothing but that it broke."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, A2AError):
+            log.error("an A2A request broke", exc_info=error)
+            raise InternalError("The agent broke on this request; its log has the details.") from None
+
+
+def _check(message: Message) -> None:
+    """Raises `InvalidParamsError` for a message that no turn could be made of."""
+    if not message.message_id or len(message.message_id) > CONTEXT_LENGTH:
+        raise InvalidParamsError(f"messageId must have 1 to {CONTEXT_LENGTH} characters.")
+    if len(message.context_id) > CONTEXT_LENGTH:
+        raise InvalidParamsError(f"contextId must have at most {CONTEXT_LENGTH} characters.")
+    if len(message.task_id) > ID_LENGTH:
+        raise InvalidParamsError(f"taskId must have at most {ID_LENGTH} characters.")
+    if not message.parts:
+        raise InvalidParamsError("The message has no parts.")
+    if any(p.HasField("url") or p.HasField("raw") for p in message.parts):
+        raise InvalidParamsError("Files are not supported; send text.")
+    if not text_of(message):
+        raise InvalidParamsError("The message has no text.")
+
+

@@ -1,0 +1,206 @@
+"""Serving an agent over A2A: protocol 1.0 and 0.3 on one endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from a2a.helpers import new_task_from_user_message
+from a2a.server.agent_execution import AgentExecutor, RequestContext
+from a2a.server.context import ServerCallContext
+from a2a.server.events import EventQueue
+from a2a.server.routes import create_agent_card_routes
+from a2a.server.routes.common import DefaultServerCallContextBuilder
+from a2a.server.routes.jsonrpc_dispatcher import JsonRpcDispatcher
+from a2a.types import AgentCard, TaskState
+from google.protobuf.json_format import MessageToDict
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from opswarm import telemetry
+from opswarm.a2a import wire
+from opswarm.a2a.coalesce import coalesced
+from opswarm.a2a.handler import Handler, text_of
+from opswarm.agent.events import Event, Failed, Finished, TextDelta
+from opswarm.errors import LimitExceeded, OpswarmError
+from opswarm.guard import principal as principals
+from opswarm.guard.principal import Kind, Principal
+from opswarm.models.chat import Message
+from opswarm.service import incoming_token, read_body
+from opswarm.store.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnInput:
+    """One request to an agent, with the conversation before it and the proof of who asks."""
+
+    text: str
+    task_id: str
+    context_id: str
+    principal: Principal
+    token: str
+    history: tuple[Message, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Responder(Protocol):
+    """What an agent is, to the A2A server."""
+
+    def respond(self, request: TurnInput) -> AsyncIterator[Event]:
+        """The turn's events, ending with `Finished` or `Failed`. Cancelled when the task is."""
+        ...
+
+
+class _Executor(AgentExecutor):
+    """Renders a responder's events as A2A events."""
+
+    def __init__(self, name: str, responder: Responder, store: Tasks) -> None:
+        self._name = name
+        self._responder = responder
+        self._store = store
+
+    async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
+        assert context.message is not None and context.task_id and context.context_id
+        if context.current_task is None:
+            await event_queue.enqueue_event(new_task_from_user_message(context.message))
+        ids = context.task_id, context.context_id
+        await event_queue.enqueue_event(wire.state_update(*ids, TaskState.TASK_STATE_WORKING))
+        started = time.monotonic()
+        outcome: Finished | Failed
+        try:
+            outcome = await self._stream(await self._input(context), ids, event_queue)
+        except OpswarmError as error:
+            outcome = Failed(code=error.code, message=str(error))
+        except Exception:  # The process boundary: the log gets the details, the client a sentence.
+            log.exception("turn of task %s broke", context.task_id)
+            outcome = Failed(code="internal", message=f"The {self._name} agent broke on this request; see its log.")
+        if isinstance(outcome, Failed):
+            last = wire.state_update(*ids, TaskState.TASK_STATE_FAILED, outcome.message, code=outcome.code)
+        else:
+            last = wire.state_update(*ids, TaskState.TASK_STATE_COMPLETED, outcome.notice)
+        telemetry.TURNS.labels(self._name, outcome.kind).inc()
+        telemetry.TURN_SECONDS.labels(self._name).observe(time.monotonic() - started)
+        await event_queue.enqueue_event(last)
+
+    async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
+        assert context.task_id and context.context_id
+        telemetry.TURNS.labels(self._name, "canceled").inc()
+        await event_queue.enqueue_event(
+            wire.state_update(context.task_id, context.context_id, TaskState.TASK_STATE_CANCELED, "Canceled.")
+        )
+
+    async def _stream(
+        self, request: TurnInput, ids: tuple[str, str], event_queue: EventQueue
+    ) -> Finished | Failed:
+        first = True
+        async with aclosing(coalesced(self._responder.respond(request))) as events:  # type: ignore[type-var]
+            async for event in events:
+                if isinstance(event, Finished | Failed):
+                    return event
+                if isinstance(event, TextDelta):
+                    await event_queue.enqueue_event(wire.text_update(*ids, event.text, first=first))
+                    first = False
+                else:
+                    await event_queue.enqueue_event(wire.event_update(*ids, event))
+        return Failed(code="internal", message=f"The {self._name} agent stopped without an end.")
+
+    async def _input(self, context: RequestContext) -> TurnInput:
+        assert context.message is not None and context.task_id and context.context_id
+        owner = context.call_context.user.user_name
+        earlier = await self._store.conversation(context.context_id, owner)
+        history = [m for e in earlier for m in (Message("user", e.question), Message("assistant", e.answer))]
+        principal = principals.current() or Principal(kind=Kind.SERVICE, subject=owner)
+        metadata = {**context.metadata, **MessageToDict(context.message.metadata)}
+        return TurnInput(
+            text_of(context.message),
+            context.task_id,
+            context.context_id,
+            principal,
+            incoming_token.get(),
+            tuple(m for m in history if m.content),
+            metadata,
+        )
+
+
+class A2AServer:
+    """One agent's A2A side: its routes, and what must run while they are served."""
+
+    def __init__(self, name: str, card: AgentCard, responder: Responder, store: Tasks, *, max_bytes: int) -> None:
+        self._store = store
+        self._max_bytes = max_bytes
+        self._card = card
+        self._handler = Handler(_Executor(name, responder, store), store, card)
+        self._dispatcher = JsonRpcDispatcher(
+            self._handler, enable_v0_3_compat=True, context_builder=_CallContexts(), shutdown_grace_period=0
+        )
+
+    def routes(self) -> list[BaseRoute]:
+        """The card and the JSON-RPC endpoint, also under the paths that kagent's clients use."""
+        cards: list[BaseRoute] = []
+        prefixes = ("", "/a2a/{namespace}/{agent}", "/api/a2a/{namespace}/{agent}")
+        for prefix in prefixes:
+            for path in ("/.well-known/agent-card.json", "/.well-known/agent.json"):
+                cards += create_agent_card_routes(self._card, card_url=f"{prefix}{path}")
+        endpoints = [Route("/", self._rpc, methods=["POST"])]
+        for prefix in prefixes[1:]:
+            endpoints.append(Route(prefix, self._rpc, methods=["POST"]))
+            endpoints.append(Route(f"{prefix}/", self._rpc, methods=["POST"]))
+        return [*cards, *endpoints]
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        await self._store.open()
+        try:
+            yield
+        finally:
+            try:
+                async with asyncio.timeout(3):
+                    await self._handler.aclose()
+            except TimeoutError:
+                log.warning("some tasks did not stop in time")
+            await self._store.close()
+
+    async def _rpc(self, request: Request) -> Response:
+        """Checks what the SDK does not: the size, the encoding and the shape of the body."""
+        try:
+            body = await read_body(request, self._max_bytes)
+            parsed = json.loads(body.decode("utf-8"))
+        except LimitExceeded as error:
+            return _rpc_error(-32600, str(error), status=413)
+        except UnicodeDecodeError:
+            return _rpc_error(-32700, "The request is not valid UTF-8.")
+        except (ValueError, RecursionError):
+            return _rpc_error(-32700, "The request is not valid JSON.")
+        if not isinstance(parsed, dict):
+            return _rpc_error(-32600, "The request must be one JSON-RPC object; batches are not supported.")
+
+        async def replay() -> Any:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        return await self._dispatcher.handle_requests(Request(request.scope, replay))
+
+
+def _rpc_error(code: int, message: str, *, status: int = 200) -> Response:
+    return JSONResponse(
+        {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}, status_code=status
+    )
+
+
+class _CallContexts(DefaultServerCallContextBuilder):
+    """Builds the SDK's call context from our request: the user is the subject, the agent in the path is kept."""
+
+    def build(self, request: Request) -> ServerCallContext:
+        context = super().build(request)
+        if agent := request.path_params.get("agent"):
+            context.state["agent"] = agent
+        context.state["headers"].pop("authorization", None)
+        return context

@@ -1,0 +1,90 @@
+"""The one vocabulary: what a turn tells while it runs.
+
+The A2A server, the CLI, the store and (later) the console and the OpenAI endpoint each render this stream.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class TextDelta(_Event):
+    """More of the answer, as Markdown."""
+
+    kind: Literal["text"] = "text"
+    text: str
+
+
+class ToolStarted(_Event):
+    kind: Literal["tool_started"] = "tool_started"
+    call_id: str
+    tool: str
+    arguments: dict[str, Any] = {}
+
+
+class ToolFinished(_Event):
+    """`summary` is the first line of the result or of the error; `seconds` the call's wall time."""
+
+    kind: Literal["tool_finished"] = "tool_finished"
+    call_id: str
+    tool: str
+    ok: bool
+    summary: str = ""
+    seconds: float = 0.0
+
+
+class Delegated(_Event):
+    """The request went to `agent`, `because` of a named agent, a rule of the router, or a model's choice."""
+
+    kind: Literal["delegated"] = "delegated"
+    agent: str
+    because: str = ""
+
+
+class ApprovalNeeded(_Event):
+    """Work is paused until a person answers `approval_id`; `preview` is what they are shown."""
+
+    kind: Literal["approval_needed"] = "approval_needed"
+    approval_id: str
+    tool: str
+    preview: str
+
+
+class Usage(_Event):
+    """Tokens of one model call. `cached_tokens` are part of `input_tokens`."""
+
+    kind: Literal["usage"] = "usage"
+    model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class Finished(_Event):
+    """The turn ended well. `notice` says what a person should know about how, or is ""."""
+
+    kind: Literal["finished"] = "finished"
+    notice: str = ""
+
+
+class Failed(_Event):
+    """The turn ended badly. `message` is a sentence for a person, `code` the error's code."""
+
+    kind: Literal["failed"] = "failed"
+    code: str
+    message: str
+
+
+Event = Annotated[
+    TextDelta | ToolStarted | ToolFinished | Delegated | ApprovalNeeded | Usage | Finished | Failed,
+    Field(discriminator="kind"),
+]
+
+EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+"""Reads an event from its JSON object; raises `pydantic.ValidationError`."""

@@ -1,0 +1,147 @@
+"""An agent as a service, put together from the kit: what every specialist has in common."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+
+import httpx
+from a2a.types import AgentCard
+
+from opswarm.a2a.server import A2AServer, TurnInput
+from opswarm.agent.events import Event
+from opswarm.agent.turn import Toolbox, TurnLoop, TurnRequest
+from opswarm.errors import OpswarmError, Unavailable
+from opswarm.guard.exchange import ExchangeClient
+from opswarm.guard.keys import ServiceToken, verifier
+from opswarm.guard.tokens import AUDIENCE_PERSON, turn_audience
+from opswarm.mcp.client import PooledToolbox, ToolServerClient, bearer
+from opswarm.models.chat import ToolCall
+from opswarm.models.client import GatewayClient
+from opswarm.models.playbook import Playbook
+from opswarm.service import Check, Service
+from opswarm.settings import Settings
+from opswarm.store.tasks import Tasks
+
+
+@dataclass(frozen=True, slots=True)
+class FirstLook:
+    """What rules decide before a model is asked: the calls to make first, and sentences to open with."""
+
+    calls: tuple[ToolCall, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+Rules = Callable[[TurnInput, Toolbox], Awaitable[FirstLook]]
+
+
+async def no_rules(request: TurnInput, tools: Toolbox) -> FirstLook:
+    """For an agent whose model picks every tool."""
+    return FirstLook()
+
+
+def prompt(package: str, name: str) -> str:
+    """A prompt from a service's `prompts/` folder."""
+    return files(package).joinpath("prompts", f"{name}.md").read_text(encoding="utf-8")
+
+
+class ToolAgent:
+    """Answers with a model and the tools of some tool servers."""
+
+    def __init__(
+        self,
+        loop: TurnLoop,
+        servers: Sequence[ToolServerClient],
+        exchange: ExchangeClient,
+        *,
+        system: str,
+        rules: Rules,
+        model: str = "standard",
+    ) -> None:
+        self._loop = loop
+        self._servers = servers
+        self._exchange = exchange
+        self._system = system
+        self._rules = rules
+        self._model = model
+
+    async def respond(self, request: TurnInput) -> AsyncIterator[Event]:
+        async with self._exchange.turn(request.token, request.principal, request.task_id) as token:
+            bearer.set(token)
+            tools = await PooledToolbox.open(self._servers)
+            notes = [f"**Not available:** {error}" for error in tools.missing]
+            try:
+                look = await self._rules(request, tools)
+            except OpswarmError as error:
+                look = FirstLook(notes=(f"**Not available:** {error}",))
+            turn = TurnRequest(
+                system=self._system,
+                question=request.text,
+                history=request.history,
+                first_calls=look.calls,
+                model=self._model,
+                notes=(*notes, *look.notes),
+            )
+            async with aclosing(self._loop.run(turn, tools)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    yield event
+
+
+def _turn_token() -> str:
+    held = bearer.get()
+    return held() if held is not None else ""
+
+
+def agent_service(
+    settings: Settings, name: str, card: AgentCard, *, tool_servers: Sequence[str], system: str, rules: Rules
+) -> Service:
+    """The service of one specialist agent."""
+    store = Tasks(settings.database(name), name, executor=settings.executor)
+    http = httpx.AsyncClient(timeout=httpx.Timeout(10.0), trust_env=False)
+    servers = [ToolServerClient(s, settings.address(s)) for s in tool_servers]
+    gateway = GatewayClient(
+        settings.address("gateway"), http, _turn_token, silence_seconds=settings.models.timeout_seconds
+    )
+    exchange = ExchangeClient(settings.address("orchestrator"), http, ServiceToken(settings, name))
+    loop = TurnLoop(gateway, Playbook(), settings.turn)
+    agent = ToolAgent(loop, servers, exchange, system=system, rules=rules)
+    server = A2AServer(name, card, agent, store, max_bytes=settings.server.max_request_bytes)
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(http.aclose)
+            for tool_server in servers:
+                stack.push_async_callback(tool_server.aclose)
+            await stack.enter_async_context(server.lifespan())
+            yield
+
+    peers = {"gateway": "gateway", "orchestrator": "orchestrator", **{s: f"tool server {s}" for s in tool_servers}}
+    checks: dict[str, Check] = {"database": store.ping}
+    checks |= {label: answers(http, label, settings.address(peer)) for peer, label in peers.items()}
+    return Service(
+        name=name,
+        routes=server.routes(),
+        verifier=verifier(settings),
+        audiences=(turn_audience(name), AUDIENCE_PERSON),
+        lifespan=lifespan,
+        checks=checks,
+    )
+
+
+def answers(http: httpx.AsyncClient, label: str, url: str) -> Check:
+    """A readiness check: the service at `url` answers its `/healthz`."""
+
+    async def check() -> None:
+        try:
+            async with asyncio.timeout(3):
+                response = await http.get(f"{url}/healthz")
+        except (TimeoutError, httpx.HTTPError) as error:
+            raise Unavailable(f"{label} does not answer at {url}") from error
+        if response.status_code != 200:
+            raise Unavailable(f"{label} at {url} answers HTTP {response.status_code}")
+
+    return check

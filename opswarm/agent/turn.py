@@ -1,0 +1,276 @@
+"""The turn: a model and its tools in a loop, told as a stream of events.
+
+Rules first: what code already knows it must look at (`TurnRequest.first_calls`) is looked at before any model is
+asked, and the model gets it as if it had asked itself. The loop is bounded in steps, wall time and bytes of tool
+results; a tool that fails is told to the model and the turn goes on; a model that can't be used is replaced by the
+agent's own offline playbook, and the answer says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from opswarm.agent.context import compact
+from opswarm.agent.events import Event, Failed, Finished, TextDelta, ToolFinished, ToolStarted, Usage
+from opswarm.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    LimitExceeded,
+    ModelFailed,
+    ModelReplyInvalid,
+    OpswarmError,
+)
+from opswarm.guard.untrusted import cap_bytes, clean, envelope
+from opswarm.models.chat import (
+    CallPiece,
+    ChatModel,
+    ChatRequest,
+    Message,
+    StopPiece,
+    TextPiece,
+    ToolCall,
+    ToolSchema,
+    UsagePiece,
+)
+from opswarm.settings import Turn
+
+log = logging.getLogger(__name__)
+
+_MAX_REPEATS = 3
+"""The same call with the same arguments is run this often at most; by then its result is known."""
+
+_MAX_ANSWER_CHARACTERS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool call gave: `text` for the model, `data` for code; `ok` is False for an error."""
+
+    text: str
+    ok: bool = True
+    data: dict[str, Any] | None = None
+
+
+class Toolbox(Protocol):
+    """The tools that a turn may use."""
+
+    @property
+    def schemas(self) -> Sequence[ToolSchema]: ...
+
+    async def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
+        """Runs one tool. Raises `OpswarmError` when it could not be asked at all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRequest:
+    """One question to an agent.
+
+    `history` holds earlier questions and answers, oldest first. `notes` are sentences that the answer must open
+    with, such as a tool server that is down.
+    """
+
+    system: str
+    question: str
+    history: tuple[Message, ...] = ()
+    first_calls: tuple[ToolCall, ...] = ()
+    model: str = "standard"
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _State:
+    request: TurnRequest
+    messages: list[Message]
+    model: ChatModel
+    tool_bytes: int = 0
+    answer_size: int = 0
+    seen: Counter[tuple[str, str]] = field(default_factory=Counter)
+    notice: str = ""
+
+
+class TurnLoop:
+    """Runs turns with one model, one fallback model and one set of limits."""
+
+    def __init__(self, model: ChatModel, fallback: ChatModel, limits: Turn) -> None:
+        self._model = model
+        self._fallback = fallback
+        self._limits = limits
+
+    async def run(self, request: TurnRequest, tools: Toolbox) -> AsyncIterator[Event]:
+        """The turn's events, ending with exactly one `Finished` or `Failed`."""
+        messages = [Message("system", request.system), *request.history, Message("user", request.question)]
+        state = _State(request, messages, self._model)
+        try:
+            async with asyncio.timeout(self._limits.max_seconds), aclosing(self._steps(state, tools)) as steps:
+                async for event in steps:
+                    yield event
+        except TimeoutError:
+            error = DeadlineExceeded(
+                f"The turn was stopped after {self._limits.max_seconds:.0f} s.",
+                hint="Ask a narrower question, or raise turn.max_seconds.",
+            )
+            yield Failed(code=error.code, message=str(error))
+        except OpswarmError as error:
+            yield Failed(code=error.code, message=str(error))
+        else:
+            yield Finished(notice=state.notice)
+
+    async def _steps(self, state: _State, tools: Toolbox) -> AsyncIterator[Event]:
+        for note in state.request.notes:
+            yield TextDelta(text=f"{note}\n\n")
+        if state.request.first_calls:
+            async for event in self._run_calls(state, tools, state.request.first_calls):
+                yield event
+        for step in range(self._limits.max_steps):
+            last = step == self._limits.max_steps - 1
+            calls: list[ToolCall] = []
+            async for event in self._ask(state, () if last else tools.schemas, calls):
+                yield event
+            if not calls:
+                return
+            if last:
+                break
+            async for event in self._run_calls(state, tools, calls):
+                yield event
+        raise LimitExceeded(
+            f"The turn was stopped after {self._limits.max_steps} steps without an answer.",
+            hint="Ask a narrower question, or raise turn.max_steps.",
+        )
+
+    async def _ask(
+        self, state: _State, schemas: Sequence[ToolSchema], calls: list[ToolCall]
+    ) -> AsyncIterator[Event]:
+        """One model call. Text and usage are yielded, tool calls put into `calls`."""
+        said = ""
+        try:
+            async for event in self._stream(state, schemas, calls):
+                if isinstance(event, TextDelta):
+                    said += event.text
+                yield event
+        except ModelFailed as error:
+            if said or state.model is self._fallback:
+                raise
+            log.warning("model failed, falling back to the playbook: %s", error)
+            state.model = self._fallback
+            state.notice = f"The model could not be used ({error.code}); the offline playbook answered."
+            calls.clear()
+            yield TextDelta(text=f"The model could not be used: {error} The offline playbook answers instead.\n\n")
+            async for event in self._stream(state, schemas, calls):
+                yield event
+
+    async def _stream(
+        self, state: _State, schemas: Sequence[ToolSchema], calls: list[ToolCall]
+    ) -> AsyncIterator[Event]:
+        messages = compact(state.messages, self._limits.context_tokens, schemas)
+        request = ChatRequest(messages, model=state.request.model, tools=tuple(schemas))
+        said: list[str] = []
+        async with aclosing(state.model.stream(request)) as pieces:  # type: ignore[type-var]
+            async for piece in pieces:
+                match piece:
+                    case TextPiece(text):
+                        state.answer_size += len(text)
+                        if state.answer_size > _MAX_ANSWER_CHARACTERS:
+                            raise LimitExceeded("The model's answer had no end and was cut off.")
+                        said.append(text)
+                        yield TextDelta(text=text)
+                    case CallPiece(call):
+                        calls.append(call)
+                    case UsagePiece(model, input_tokens, output_tokens, cached_tokens):
+                        yield Usage(
+                            model=model,
+                            input_tokens=input_tokens,
+                            output_tokens=output_tokens,
+                            cached_tokens=cached_tokens,
+                        )
+                    case StopPiece(reason):
+                        if reason == "length" and not calls:
+                            yield TextDelta(text="\n\n(The model's answer was cut at its length limit.)")
+        if not said and not calls:
+            raise ModelReplyInvalid("The model sent an empty reply.", hint="Ask again, or choose another model.")
+        state.messages.append(Message("assistant", "".join(said), tuple(calls)))
+
+    async def _run_calls(
+        self, state: _State, tools: Toolbox, calls: Sequence[ToolCall]
+    ) -> AsyncIterator[Event]:
+        """Runs one step's calls: read-only ones together, others one after another, in the model's order."""
+        if state.messages[-1].tool_calls != tuple(calls):
+            state.messages.append(Message("assistant", "", tuple(calls)))
+        kinds = {s.name: s.read_only for s in tools.schemas}
+        index = 0
+        while index < len(calls):
+            batch = [calls[index]]
+            while (
+                kinds.get(batch[-1].name, False)
+                and index + len(batch) < len(calls)
+                and len(batch) < self._limits.max_parallel_tools
+                and kinds.get(calls[index + len(batch)].name, False)
+            ):
+                batch.append(calls[index + len(batch)])
+            for call in batch:
+                yield ToolStarted(call_id=call.id, tool=call.name, arguments=_shown(call))
+            running = [asyncio.create_task(self._call(state, tools, call)) for call in batch]
+            try:
+                for call, task in zip(batch, running, strict=True):
+                    result, seconds = await task
+                    state.messages.append(Message("tool", self._fit(state, call, result), tool_call_id=call.id))
+                    yield ToolFinished(
+                        call_id=call.id, tool=call.name, ok=result.ok, summary=_summary(result), seconds=seconds
+                    )
+            finally:
+                for task in running:
+                    task.cancel()
+            index += len(batch)
+
+    async def _call(self, state: _State, tools: Toolbox, call: ToolCall) -> tuple[ToolResult, float]:
+        started = asyncio.get_running_loop().time()
+        try:
+            result = await self._checked(state, tools, call)
+        except OpswarmError as error:
+            result = ToolResult(str(error), ok=False)
+        return result, round(asyncio.get_running_loop().time() - started, 3)
+
+    async def _checked(self, state: _State, tools: Toolbox, call: ToolCall) -> ToolResult:
+        names = [s.name for s in tools.schemas]
+        if call.name not in names:
+            raise InvalidInput(f"There is no tool '{call.name[:64]}'.", hint=f"The tools are: {', '.join(names)}.")
+        arguments = call.parsed()
+        key = (call.name, json.dumps(arguments, sort_keys=True))
+        state.seen[key] += 1
+        if state.seen[key] > _MAX_REPEATS:
+            raise InvalidInput(
+                f"{call.name} was called {_MAX_REPEATS} times with the same arguments already.",
+                hint="Use the results above, or ask for something else.",
+            )
+        if state.tool_bytes >= self._limits.max_turn_tool_bytes:
+            raise LimitExceeded(
+                "This turn has collected all the tool results it may.", hint="Answer from what is there."
+            )
+        return await tools.call(call.name, arguments)
+
+    def _fit(self, state: _State, call: ToolCall, result: ToolResult) -> str:
+        text = clean(result.text)
+        shown = cap_bytes(text, self._limits.max_tool_result_bytes)
+        if len(shown) < len(text):
+            shown += f"\n(cut: {len(shown)} of {len(text)} characters shown; narrow the call to see the rest)"
+        state.tool_bytes += len(shown)
+        return envelope(f"tool {call.name}", shown if result.ok else f"ERROR: {shown}")
+
+
+def _shown(call: ToolCall) -> dict[str, Any]:
+    try:
+        return call.parsed()
+    except ModelReplyInvalid:
+        return {"invalid": cap_bytes(clean(call.arguments), 200)}
+
+
+def _summary(result: ToolResult) -> str:
+    first = next((line.strip() for line in clean(result.text).splitlines() if line.strip()), "")
+    return cap_bytes(first, 240)

@@ -1,0 +1,326 @@
+"""The command line: `opswarm up | down | ask | chat | agents | tasks | doctor | serve | mcp | lab`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+
+from opswarm import __version__
+from opswarm.cli import registry, running
+from opswarm.cli.running import Running
+from opswarm.errors import OpswarmError, Unavailable
+from opswarm.guard.untrusted import clean
+from opswarm.settings import Settings, load
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A crew of small AI agents that looks after a Kubernetes cluster.",
+)
+lab_app = typer.Typer(no_args_is_help=True, help="The simulated cluster by itself.")
+app.add_typer(lab_app, name="lab")
+
+USAGE = 2
+Scenarios = Annotated[
+    str | None, typer.Option("--scenario", help="Lab scenarios, comma-separated; 'none' for a healthy lab.")
+]
+Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")]
+
+
+def _say(text: str) -> None:
+    typer.echo(f"  {text}", err=True)
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Runs a coroutine to its end, on uvloop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
+def _with_port(settings: Settings, port: int | None) -> Settings:
+    if port is None:
+        return settings
+    if not 0 <= port <= 65535:
+        raise OpswarmError(f"{port} is not a port.", hint="Use 0 to 65535.")
+    return settings.updated({"server": settings.server.model_copy(update={"port": port})})
+
+
+def _scenarios(given: str | None, settings: Settings) -> tuple[str, ...]:
+    if given is None:
+        return settings.lab.scenarios
+    return tuple(s.strip() for s in given.split(",") if s.strip() and s.strip() != "none")
+
+
+@app.command()
+def up(
+    context: Annotated[str | None, typer.Option(help="Kubeconfig context; without one the lab is used.")] = None,
+    kubeconfig: Annotated[Path | None, typer.Option(help="Kubeconfig file.")] = None,
+    scenario: Scenarios = None,
+    port: Port = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Start in the background and return when ready.")] = False,
+) -> None:
+    """Start the swarm: on the lab cluster, or on the cluster of a kubeconfig context."""
+    settings = load()
+    if (found := running.find(settings)) is not None:
+        typer.echo(f"The swarm runs already, as process {found.pid}, looking at {found.cluster}.", err=True)
+        _table(found)
+        return
+    if detach:
+        _table(_detached(settings))
+        return
+    from opswarm.cli import swarm
+    from opswarm.telemetry import configure_logging
+
+    lab = not (context or kubeconfig or settings.kubernetes.in_cluster or settings.kubernetes.context)
+    lab = lab and settings.kubernetes.kubeconfig is None
+    chosen = settings.kubernetes.model_copy(
+        update={k: v for k, v in (("context", context), ("kubeconfig", kubeconfig)) if v is not None}
+    )
+    settings = _with_port(settings.updated({"kubernetes": chosen}), port)
+    _logs_for_people(settings)
+    configure_logging(settings.log if "log" in settings.model_fields_set else settings.log.model_copy(
+        update={"format": "text", "level": "WARNING"}
+    ))  # fmt: skip
+    _run(_up(settings, swarm.Choice(lab, _scenarios(scenario, settings))))
+
+
+def _logs_for_people(settings: Settings) -> None:
+    """Keeps the SDKs' chatter out of a terminal."""
+    os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")
+
+
+async def _up(settings: Settings, choice: Any) -> None:
+    from opswarm.cli import swarm
+
+    if not choice.lab:
+        await swarm.check_cluster(settings)
+        _say("the cluster answers")
+    async with swarm.swarm(settings, choice, _say) as found:
+        _table(found)
+        typer.echo("Ask with `opswarm ask \"what is broken?\"`. Ctrl-C stops everything.", err=True)
+        await swarm.until_stopped()
+        typer.echo("stopping …", err=True)
+
+
+def _detached(settings: Settings) -> Running:
+    from opswarm.cli.swarm import log_folder
+
+    log = log_folder(settings) / "up.log"
+    arguments = [a for a in sys.argv[1:] if a != "--detach"]
+    with log.open("wb") as out:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "opswarm.cli.main", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        if child.poll() is not None:
+            lines = [x for x in log.read_text(encoding="utf-8", errors="replace").splitlines() if x.strip()]
+            raise OpswarmError(lines[-1].strip() if lines else "The swarm stopped at once.")
+        if (found := running.find(settings)) is not None and found.pid == child.pid:
+            return found
+        time.sleep(0.1)
+    child.terminate()
+    raise Unavailable("The swarm was not ready within 60 s.", hint=f"Look at {log}.")
+
+
+def _table(found: Running) -> None:
+    header = ("SERVICE", "URL", "MODEL OR CLUSTER", "STATE")
+    rows = [header, *((r.service, r.url, r.model, r.state) for r in found.rows)]
+    widths = [max(len(r[i]) for r in rows) for i in range(4)]
+    for row in rows:
+        typer.echo("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
+
+
+@app.command()
+def down() -> None:
+    """Stop the swarm that runs here."""
+    found = running.stop(load())
+    typer.echo(f"Stopped process {found.pid}.", err=True)
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    agent: Annotated[str, typer.Option(help="The agent to ask; without one the orchestrator chooses.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="One event a line, for scripts.")] = False,
+    context: Annotated[str, typer.Option(help="Continue the conversation of this context id.")] = "",
+) -> None:
+    """Ask one question and stream the answer."""
+    from opswarm.cli.talk import Ask, show
+
+    try:
+        well = _run(show(load(), Ask(question, agent, context), as_json=json))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    raise typer.Exit(0 if well else 1)
+
+
+@app.command()
+def chat(agent: Annotated[str, typer.Option(help="The agent to talk to.")] = "") -> None:
+    """Hold a conversation. Ctrl-C stops the turn; at the prompt it leaves."""
+    from opswarm.cli.talk import Ask, new_context, show
+
+    settings = load()
+    context = new_context()
+    typer.echo("Ask away; an empty line or Ctrl-D leaves.", err=True)
+    while True:
+        try:
+            question = input("you> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            typer.echo("", err=True)
+            return
+        if not question:
+            return
+        try:
+            _run(show(settings, Ask(question, agent, context), as_json=False))
+        except KeyboardInterrupt:
+            typer.echo("\n(stopped)", err=True)
+        except OpswarmError as error:
+            typer.echo(str(error), err=True)
+
+
+@app.command()
+def agents(json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """Say who is there, and who is dead."""
+    from opswarm.guard.keys import find_token
+
+    settings = load()
+    url = running.base_url(settings)
+    try:
+        headers = {"Authorization": f"Bearer {find_token(settings)}"}
+        response = httpx.get(f"{url}/agents", headers=headers, timeout=10, trust_env=False)
+        body = response.json()
+        found = body["agents"] if response.status_code == 200 else None
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        raise Unavailable(f"The orchestrator does not answer at {url}.", hint="Run `opswarm up`.") from error
+    if found is None:
+        raise OpswarmError(str(body.get("error", {}).get("message", "The orchestrator refused.")))
+    if json:
+        import json as codec
+
+        typer.echo(codec.dumps(found, indent=2))
+        return
+    for entry in found:
+        skills = ", ".join(s["name"] for s in entry["skills"])
+        detail = f"{clean(entry['description'])} [{skills}]" if entry["state"] == "alive" else entry["error"]
+        typer.echo(f"{entry['name']:14} {entry['state']:6} {entry['url']}\n               {detail}")
+
+
+@app.command()
+def tasks(limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20) -> None:
+    """Say what was asked, and what became of it."""
+    _run(_tasks(load(), limit))
+
+
+async def _tasks(settings: Settings, limit: int) -> None:
+    from a2a.types import TaskState
+
+    from opswarm.a2a.client import RemoteAgent
+    from opswarm.guard.keys import find_token
+    from opswarm.store.tasks import question_of
+
+    async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
+        agent = await RemoteAgent.connect("orchestrator", running.base_url(settings), http)
+        found = await agent.tasks(find_token(settings), limit=limit)
+    for task in found:
+        state = TaskState.Name(task.status.state).removeprefix("TASK_STATE_").lower()
+        when = task.status.timestamp.ToDatetime().strftime("%Y-%m-%d %H:%M:%S")
+        question = " ".join(clean(question_of(task)).split())[:80]
+        typer.echo(f"{task.id}  {when}  {state:14}  {question}")
+    if not found:
+        typer.echo("Nothing was asked yet.", err=True)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is wrong with this installation."""
+    from opswarm.cli.doctor import examine
+
+    well = True
+    for finding in examine(load()):
+        well = well and finding.ok
+        typer.echo(f"{'ok ' if finding.ok else 'BAD'}  {finding.what}: {finding.detail}")
+    raise typer.Exit(0 if well else 1)
+
+
+@app.command()
+def serve(
+    name: Annotated[str, typer.Argument(help="orchestrator, devops, gateway, …")],
+    port: Port = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+) -> None:
+    """Run one service alone: what a pod runs."""
+    from opswarm.cli.alone import serve_service
+
+    _run(serve_service(load(), name, host, port))
+
+
+@app.command()
+def mcp(
+    name: Annotated[str, typer.Argument(help="kubernetes, …")],
+    http: Annotated[bool, typer.Option("--http", help="Serve streamable HTTP at /mcp.")] = False,
+    stdio: Annotated[bool, typer.Option("--stdio", help="Serve one desktop client over stdin and stdout.")] = False,
+    port: Port = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    context: Annotated[str | None, typer.Option(help="Kubeconfig context.")] = None,
+    kubeconfig: Annotated[Path | None, typer.Option(help="Kubeconfig file.")] = None,
+) -> None:
+    """Run one tool server alone: over HTTP for agents, over stdio for a desktop app."""
+    from opswarm.cli.alone import serve_tools, serve_tools_stdio
+
+    if http == stdio:
+        raise OpswarmError("Say either --http or --stdio.")
+    settings = load()
+    chosen = settings.kubernetes.model_copy(
+        update={k: v for k, v in (("context", context), ("kubeconfig", kubeconfig)) if v is not None}
+    )
+    settings = settings.updated({"kubernetes": chosen})
+    _run(serve_tools_stdio(settings, name) if stdio else serve_tools(settings, name, host, port))
+
+
+@lab_app.command("up")
+def lab_up(scenario: Scenarios = None, port: Port = None) -> None:
+    """Serve the lab's Kubernetes API and print a kubeconfig for it."""
+    from opswarm.cli.alone import serve_lab
+
+    settings = load()
+    chosen = settings.lab.port if port is None else port
+    _run(serve_lab(settings, _scenarios(scenario, settings), chosen))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Runs the command line. What a person can mend ends as one sentence and exit code 2."""
+    try:
+        app()
+    except OpswarmError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(USAGE)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

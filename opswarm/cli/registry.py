@@ -1,0 +1,45 @@
+"""Services, tool servers and the lab, found by name among the installed entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, cast
+
+from opswarm.errors import NotFound, OpswarmError
+from opswarm.mcp.serving import Opener
+from opswarm.service import Service
+from opswarm.settings import Settings
+
+SERVICES = "opswarm.services"
+TOOL_SERVERS = "opswarm.mcp_servers"
+LAB = "opswarm.lab"
+
+
+def names(group: str) -> list[str]:
+    return sorted(e.name for e in entry_points(group=group))
+
+
+def service_factory(name: str) -> Callable[[Settings], Service]:
+    """The factory of a service. Raises `NotFound` for one that is not installed."""
+    return cast(Callable[[Settings], Service], _load(SERVICES, name, "service"))
+
+
+def tool_server(name: str) -> Opener:
+    """The opener of a tool server. Raises `NotFound` for one that is not installed."""
+    return cast(Opener, _load(TOOL_SERVERS, name, "tool server"))
+
+
+def lab_module() -> Any:
+    """The lab's package. Raises `NotFound` when it is not installed."""
+    return _load(LAB, "lab", "lab")
+
+
+def _load(group: str, name: str, what: str) -> Any:
+    found = next((e for e in entry_points(group=group) if e.name == name), None)
+    if found is None:
+        raise NotFound(f"There is no {what} '{name}'.", hint=f"Installed: {', '.join(names(group)) or 'none'}.")
+    try:
+        return found.load()
+    except ImportError as error:
+        raise OpswarmError(f"The {what} '{name}' can't be loaded: {error}.", hint="Install Opswarm again.") from error

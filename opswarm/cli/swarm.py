@@ -1,0 +1,182 @@
+"""`opswarm up`: the whole swarm in one process, real HTTP between its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from starlette.applications import Starlette
+
+from opswarm.cli import hosting, registry, running
+from opswarm.cli.running import Row, Running
+from opswarm.errors import OpswarmError, SettingsInvalid, Unavailable
+from opswarm.guard.keys import make_person_token, private_folder, write_private
+from opswarm.mcp.serving import http_service
+from opswarm.settings import Settings
+
+Say = Callable[[str], None]
+
+_PREFIX = {"orchestrator": "", "gateway": "/gateway"}
+_READY_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to look at: the lab with its scenarios, or the cluster of a kubeconfig."""
+
+    lab: bool
+    scenarios: tuple[str, ...] = ()
+
+
+def prefix(name: str, group: str) -> str:
+    """Where a service is mounted in the one-process swarm."""
+    if group == registry.TOOL_SERVERS:
+        return f"/tools/{name}"
+    return _PREFIX.get(name, f"/agents/{name}")
+
+
+@asynccontextmanager
+async def swarm(settings: Settings, choice: Choice, say: Say) -> AsyncIterator[Running]:
+    """The swarm, up and ready. Raises `OpswarmError` with one sentence when it can't be."""
+    async with AsyncExitStack() as stack:
+        listener = hosting.listen(settings.server.host, settings.server.port)
+        stack.callback(listener.close)
+        base = hosting.url_of(listener)
+        cluster = f"context {settings.kubernetes.context or '(current)'}"
+        if choice.lab:
+            kubeconfig, cluster = await stack.enter_async_context(_lab(settings, choice.scenarios, say))
+            changed = settings.kubernetes.model_copy(update={"kubeconfig": kubeconfig, "context": None, "in_cluster": False})
+            settings = settings.updated({"kubernetes": changed})
+        settings = _wired(settings, base)
+        make_person_token(settings)
+        apps = await _apps(stack, settings, say)
+        metrics = await stack.enter_async_context(hosting.metrics_hosted(settings.metrics, settings.server))
+        await stack.enter_async_context(hosting.hosted(hosting.mounted(apps), listener, settings.server))
+        say(f"listening on {base}")
+        states = await _ready(base, apps)
+        if (trouble := states.get(prefix("kubernetes", registry.TOOL_SERVERS), "ready")) != "ready":
+            raise Unavailable(f"The cluster can't be used. {trouble}")
+        found = Running(os.getpid(), base, cluster, tuple(_rows(settings, base, apps, states, cluster, metrics)))
+        running.write(settings, found)
+        stack.callback(running.clear, settings)
+        yield found
+
+
+def _wired(settings: Settings, base: str) -> Settings:
+    """The settings with every address pointing into this process."""
+    addresses = dict(settings.addresses)
+    for group in (registry.SERVICES, registry.TOOL_SERVERS):
+        for name in registry.names(group):
+            addresses[name] = f"{base}{prefix(name, group)}"
+    return settings.updated({"addresses": addresses})
+
+
+@asynccontextmanager
+async def _lab(settings: Settings, scenarios: Sequence[str], say: Say) -> AsyncIterator[tuple[Path, str]]:
+    start = registry.lab_module()
+    try:
+        lab = await start(scenarios, port=settings.lab.port, tick_seconds=settings.lab.tick_seconds)
+    except ValueError as error:
+        raise SettingsInvalid(str(error)) from error
+    except OSError as error:
+        raise SettingsInvalid(f"{error}.", hint="Choose another with OPSWARM_LAB__PORT.") from error
+    try:
+        path = settings.home / "lab" / "kubeconfig"
+        write_private(path, lab.kubeconfig().encode())
+        shown = ", ".join(scenarios) or "none, all is well"
+        say(f"lab cluster at {lab.url} (scenarios: {shown}); kubectl --kubeconfig {path}")
+        yield path, f"lab ({shown})"
+    finally:
+        await lab.stop()
+
+
+async def _apps(stack: AsyncExitStack, settings: Settings, say: Say) -> dict[str, Starlette]:
+    apps: dict[str, Starlette] = {}
+    for name in registry.names(registry.TOOL_SERVERS):
+        service = await stack.enter_async_context(http_service(registry.tool_server(name), settings))
+        apps[prefix(name, registry.TOOL_SERVERS)] = service.app()
+        say(f"tool server {name}")
+    for name in registry.names(registry.SERVICES):
+        apps[prefix(name, registry.SERVICES)] = registry.service_factory(name)(settings).app()
+        say(f"service {name}")
+    return apps
+
+
+async def _ready(base: str, apps: Mapping[str, Starlette]) -> dict[str, str]:
+    """The state of each service once all are ready, or when the wait is over."""
+    until = asyncio.get_running_loop().time() + _READY_SECONDS
+    async with httpx.AsyncClient(timeout=6, trust_env=False) as http:
+        while True:
+            results = await asyncio.gather(*(_state(http, f"{base}{p}") for p in apps))
+            states = dict(zip(apps, results, strict=True))
+            hopeless = any("Kubernetes API" in s and "not ready" in s for s in results)
+            over = asyncio.get_running_loop().time() > until
+            if all(s == "ready" for s in results) or hopeless or over:
+                return states
+            await asyncio.sleep(0.1)
+
+
+async def _state(http: httpx.AsyncClient, url: str) -> str:
+    try:
+        body: Any = (await http.get(f"{url}/readyz")).json()
+    except (httpx.HTTPError, ValueError):
+        return "not ready: it does not answer"
+    if body.get("status") == "ready":
+        return "ready"
+    bad = "; ".join(f"{k}: {v}" for k, v in body.get("checks", {}).items() if v != "ok")
+    return f"not ready: {bad}"
+
+
+def _rows(
+    settings: Settings, base: str, apps: Mapping[str, Starlette], states: Mapping[str, str], cluster: str, metrics: str
+) -> list[Row]:
+    rows = []
+    for at in sorted(apps, key=lambda p: (p != "", p)):
+        name = at.rpartition("/")[2] or "orchestrator"
+        behind = "-"
+        if at.startswith("/agents/"):
+            behind = f"standard = {settings.models.standard}"
+        elif at == "/gateway":
+            behind = _model(settings)
+        elif at.startswith("/tools/"):
+            behind = cluster
+        rows.append(Row(name, f"{base}{at}", behind, states.get(at, "?")))
+    if metrics:
+        rows.append(Row("metrics", metrics, "-", "ready"))
+    return rows
+
+
+def _model(settings: Settings) -> str:
+    """What the standard tier stands for. The gateway owns the rule, so it is asked, not copied."""
+    return settings.models.standard
+
+
+async def until_stopped() -> None:
+    """Waits for SIGINT or SIGTERM."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    await stopped.wait()
+
+
+def log_folder(settings: Settings) -> Path:
+    return private_folder(settings.home / "log")
+
+
+async def check_cluster(settings: Settings) -> None:
+    """Raises `OpswarmError` with one sentence when the settings' cluster can't be used."""
+    async with registry.tool_server("kubernetes")(settings) as provider:
+        for check in provider.checks.values():
+            try:
+                async with asyncio.timeout(10):
+                    await check()
+            except TimeoutError:
+                raise OpswarmError("The cluster's API server did not answer within 10 s.") from None

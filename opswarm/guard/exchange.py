@@ -1,0 +1,149 @@
+"""The turn token: from a caller's proof to the short token that an agent works with (in the way of RFC 8693).
+
+The orchestrator's side (`Exchange`) decides and signs; an agent's side (`TurnToken`) asks, holds and renews.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import httpx
+
+from opswarm.errors import OpswarmError, PermissionDenied, Unauthenticated, Unavailable
+from opswarm.guard.principal import Kind, Principal
+from opswarm.guard.tokens import (
+    AUDIENCE_EXCHANGE,
+    AUDIENCE_GATEWAY,
+    AUDIENCE_PERSON,
+    AUDIENCE_TOOLS,
+    TURN_SECONDS,
+    SigningKey,
+    Verifier,
+    turn_audience,
+)
+
+log = logging.getLogger(__name__)
+
+GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
+JWT_TYPE = "urn:ietf:params:oauth:token-type:jwt"
+MAX_TURN_SECONDS = 3_600.0
+"""A turn's token is not renewed past this: the longest turn that the settings allow."""
+
+_CONNECT_SECONDS = 5.0
+
+
+class Exchange:
+    """Signs turn tokens. Lives in the orchestrator, the only holder of the key."""
+
+    def __init__(self, key: SigningKey, verifier: Verifier, *, clock: Callable[[], float] = time.time) -> None:
+        self._key = key
+        self._verifier = verifier
+        self._clock = clock
+
+    def for_agent(self, principal: Principal, agent: str, task: str, *, started: float | None = None) -> str:
+        """A turn token with which `agent` acts for `principal` on `task`.
+
+        The roles are kept; what may be done with them is decided where power lives. Someone else's chain is kept
+        too, behind the agent that now acts.
+        """
+        actor = f"agent:{agent}"
+        chain = principal.actors if principal.acting == actor else (actor, *principal.actors)
+        acting = principal.model_copy(update={"actors": chain, "task": task})
+        audience = [turn_audience(agent), AUDIENCE_TOOLS, AUDIENCE_GATEWAY]
+        return self._key.mint(
+            acting, audience, seconds=TURN_SECONDS, started=self._clock() if started is None else started
+        )
+
+    def exchange(self, subject_token: str, actor_token: str, task: str) -> str:
+        """A turn token for the agent that `actor_token` proves, on behalf of whoever `subject_token` proves.
+
+        The subject is a person's own token, or the agent's turn token, which is renewed. Raises
+        `Unauthenticated` for a bad proof and `PermissionDenied` for a turn that is too old or is another's.
+        """
+        actor = self._verifier.verify(actor_token, [AUDIENCE_EXCHANGE]).principal
+        if actor.kind is not Kind.AGENT or actor.actors:
+            raise PermissionDenied("Only an agent itself may exchange tokens.")
+        agent = actor.subject.removeprefix("agent:")
+        subject = self._verifier.verify(subject_token, [AUDIENCE_PERSON, turn_audience(agent)])
+        started = subject.claims.get("turn_started")
+        if started is None:
+            return self.for_agent(subject.principal, agent, task)
+        if subject.principal.acting != actor.subject:
+            raise PermissionDenied("This turn token is another agent's.")
+        if self._clock() - float(started) > MAX_TURN_SECONDS:
+            raise PermissionDenied("The turn has run for too long; its token is not renewed.")
+        return self.for_agent(subject.principal, agent, subject.principal.task, started=float(started))
+
+
+class TurnToken:
+    """The token of one turn, kept fresh while the turn lives. Calling it gives the token at hand."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __call__(self) -> str:
+        return self._value
+
+    def renew(self, value: str) -> None:
+        self._value = value
+
+
+class ExchangeClient:
+    """An agent's way to the exchange at `url` (the orchestrator's base)."""
+
+    def __init__(self, url: str, http: httpx.AsyncClient, service_token: Callable[[], str]) -> None:
+        self._url = f"{url.rstrip('/')}/oauth/token"
+        self._http = http
+        self._service_token = service_token
+
+    @asynccontextmanager
+    async def turn(self, proof: str, principal: Principal, task: str) -> AsyncIterator[TurnToken]:
+        """A turn token for the length of the block.
+
+        `proof` is the incoming token. When it is a turn token already it is used as it is, and renewed when due.
+        Raises `Unavailable` when the orchestrator can't be asked, `Unauthenticated` when it says no.
+        """
+        held = TurnToken(proof if principal.actors else await self._ask(proof, task))
+        renewing = asyncio.create_task(self._renew(held, task))
+        try:
+            yield held
+        finally:
+            renewing.cancel()
+            with suppress(asyncio.CancelledError):
+                await renewing
+
+    async def _renew(self, held: TurnToken, task: str) -> None:
+        while True:
+            await asyncio.sleep(TURN_SECONDS / 2)
+            try:
+                held.renew(await self._ask(held(), task))
+            except OpswarmError as error:
+                # The old token still serves for a while; when it ends, the calls it is refused for say so.
+                log.warning("the turn token could not be renewed: %s", error)
+
+    async def _ask(self, subject: str, task: str) -> str:
+        form = {
+            "grant_type": GRANT,
+            "subject_token": subject,
+            "subject_token_type": JWT_TYPE,
+            "actor_token": self._service_token(),
+            "actor_token_type": JWT_TYPE,
+            "task": task,
+        }
+        try:
+            response = await self._http.post(self._url, data=form, timeout=_CONNECT_SECONDS)
+            body: Any = response.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise Unavailable(
+                "The orchestrator can't be reached, so this agent can't prove for whom it works.",
+                hint="Check that the orchestrator runs.",
+            ) from error
+        token = body.get("access_token") if isinstance(body, dict) else None
+        if response.status_code != 200 or not isinstance(token, str):
+            raise Unauthenticated("The orchestrator does not let this agent work with the caller's token.")
+        return token

@@ -1,0 +1,250 @@
+"""The one way a tool server is made: from a name and its tools to HTTP and stdio.
+
+```python
+server = ToolServer("kubernetes", tools.specs(), instructions="…")
+app = server.http(auth=verifier)      # Starlette routes at /mcp; run `server.lifespan()` in the outer app
+await server.stdio()                  # a desktop app's child process
+```
+
+Whatever the transport, every call goes through the same gate: the caller's identity, arguments checked against
+the schema with unknown names refused by name, a deadline, errors turned into one sentence, secrets masked, and
+the text cut to its cap.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import anyio
+from mcp.server import MCPServer
+from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.server.auth.provider import AccessToken
+from mcp.server.auth.settings import AuthSettings
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.tools import Tool
+from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase
+from mcp.server.transport_security import TransportSecuritySettings
+from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from pydantic import AnyHttpUrl, ConfigDict, ValidationError
+from starlette.applications import Starlette
+
+from opswarm.errors import DeadlineExceeded, InvalidInput, OpswarmError, Unauthenticated
+from opswarm.guard import principal as principals
+from opswarm.guard.principal import Kind, Principal
+from opswarm.guard.redaction import redact
+from opswarm.guard.tokens import AUDIENCE_PERSON, AUDIENCE_TOOLS, Verifier
+from opswarm.guard.untrusted import cap_bytes
+from opswarm.mcp.tools import ToolOutput, ToolSpec
+
+log = logging.getLogger(__name__)
+
+TEXT_LIMIT_BYTES = 32_768
+"""No result text is longer, whatever the tool does: about 8,000 tokens, a quarter of a small model's window."""
+
+Observer = Callable[[str, str, float], None]
+"""Told (tool, outcome, seconds) after each call; outcome is "ok" or an error code."""
+
+
+class _TokenCheck:
+    """Our verifier in the shape the MCP SDK asks for."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        try:
+            signed = self._verifier.verify(token, (AUDIENCE_TOOLS, AUDIENCE_PERSON))
+        except Unauthenticated:
+            return None
+        return AccessToken(
+            token="",
+            client_id=signed.principal.acting,
+            scopes=[],
+            expires_at=None,
+            subject=signed.principal.subject,
+            claims={"principal": signed.principal},
+        )
+
+
+class _GatedTool(Tool):
+    """A tool whose call goes through the gate (see the module's docstring)."""
+
+    spec: ToolSpec
+    caller: Principal | None = None
+    observe: Observer
+
+    async def run(self, arguments: dict[str, Any], context: Any, convert_result: bool = False) -> Any:
+        started = anyio.current_time()
+        outcome = "ok"
+        principals.set_current(_caller() or self.caller)
+        try:
+            self._refuse_unknown(arguments)
+            with anyio.fail_after(self.spec.timeout):
+                return await super().run(arguments, context, convert_result)
+        except OpswarmError as error:
+            outcome = error.code
+            raise ToolError(redact(str(error))) from error
+        except TimeoutError as error:
+            outcome = DeadlineExceeded.code
+            raise ToolError(
+                f"{self.name} did not finish within {self.spec.timeout:.0f} s. Narrow the request or try again."
+            ) from error
+        except ToolError as error:
+            outcome, told = _explain(self.name, error)
+            raise told from error
+        finally:
+            self.observe(self.name, outcome, anyio.current_time() - started)
+
+    def _refuse_unknown(self, arguments: dict[str, Any]) -> None:
+        known = list(self.parameters.get("properties", {}))
+        for name in arguments:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                guess = f" Did you mean '{close[0]}'?" if close else ""
+                raise InvalidInput(
+                    f"{self.name} has no argument '{cap_bytes(name, 64)}'.{guess}",
+                    hint=f"It takes: {', '.join(known) or 'nothing'}.",
+                )
+
+
+def _explain(tool: str, error: ToolError) -> tuple[str, ToolError]:
+    """The error code, and the error as the caller reads it."""
+    cause = error.__cause__
+    if isinstance(cause, OpswarmError):
+        return cause.code, ToolError(redact(str(cause)))
+    if isinstance(cause, ValidationError):
+        return InvalidInput.code, ToolError(_bad_arguments(tool, cause))
+    if isinstance(error, UnexpectedToolError):
+        log.error("tool %s broke", tool, exc_info=cause)
+        return OpswarmError.code, ToolError(f"{tool} broke inside. Its server's log has the details.")
+    return OpswarmError.code, ToolError(redact(str(error)))
+
+
+def _bad_arguments(tool: str, error: ValidationError) -> str:
+    faults = [f"'{'.'.join(str(p) for p in item['loc'])}': {item['msg']}" for item in error.errors()[:5]]
+    return f"{tool} can't use these arguments: {'; '.join(faults)}."
+
+
+def _caller() -> Principal | None:
+    token = get_access_token()
+    if token is None or token.claims is None:
+        return None
+    return cast(Principal, token.claims["principal"])
+
+
+def _result(output: ToolOutput) -> CallToolResult:
+    text = redact(output.text)
+    cut = cap_bytes(text, TEXT_LIMIT_BYTES)
+    if len(cut) < len(text):
+        cut += f"\n(cut: {len(cut)} of {len(text)} characters shown; narrow the request to see the rest)"
+    data = dict(output.data) if output.data is not None else None
+    return CallToolResult(content=[TextContent(type="text", text=cut)], structured_content=data)
+
+
+def _gated(spec: ToolSpec, observe: Observer) -> Tool:
+    function = spec.function
+
+    @functools.wraps(function)
+    async def call(*args: Any, **kwargs: Any) -> CallToolResult:
+        return _result(await function(*args, **kwargs))
+
+    signature = inspect.signature(function, eval_str=True)
+    call.__signature__ = signature.replace(return_annotation=CallToolResult)  # type: ignore[attr-defined]
+    call.__annotations__ = {
+        **{name: p.annotation for name, p in signature.parameters.items()},
+        "return": CallToolResult,
+    }
+    made = Tool.from_function(
+        call,
+        name=spec.name,
+        title=spec.title or None,
+        description=inspect.cleandoc(function.__doc__ or ""),
+        annotations=ToolAnnotations(
+            read_only_hint=spec.read_only, idempotent_hint=spec.read_only, destructive_hint=not spec.read_only
+        ),
+        structured_output=False,
+        meta={"opswarm/toolset": spec.toolset},
+    )
+    fields = {name: getattr(made, name) for name in Tool.model_fields}
+    fields["parameters"] = _compact(_strict(made.fn_metadata.arg_model).model_json_schema(by_alias=True))
+    return _GatedTool.model_construct(**fields, spec=spec, observe=observe, caller=None)
+
+
+def _strict(model: type[ArgModelBase]) -> type[ArgModelBase]:
+    return type(model.__name__, (model,), {"model_config": ConfigDict(extra="forbid"), "__module__": __name__})
+
+
+def _compact(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without generated titles, which cost tokens and say nothing."""
+    schema.pop("title", None)
+    for prop in schema.get("properties", {}).values():
+        if isinstance(prop, dict):
+            prop.pop("title", None)
+    return schema
+
+
+def _unobserved(tool: str, outcome: str, seconds: float) -> None:
+    return None
+
+
+class ToolServer:
+    """One tool server. `specs` are its tools; `instructions` tells a model what it is for."""
+
+    def __init__(
+        self,
+        name: str,
+        specs: Sequence[ToolSpec],
+        *,
+        instructions: str,
+        version: str = "",
+        verifier: Verifier | None = None,
+        stdio_caller: Principal | None = None,
+        observe: Observer = _unobserved,
+    ) -> None:
+        """With a `verifier` every HTTP call needs a bearer token; without one the server is for stdio only,
+        where whoever started the process (`stdio_caller`) is the caller."""
+        self.name = name
+        tools = [_gated(spec, observe) for spec in specs]
+        for tool in tools:
+            cast(_GatedTool, tool).caller = stdio_caller
+        auth: dict[str, Any] = {}
+        if verifier is not None:
+            settings = AuthSettings(issuer_url=AnyHttpUrl("https://opswarm.invalid"), resource_server_url=None)
+            auth = {"auth": settings, "token_verifier": _TokenCheck(verifier)}
+        self._secured = verifier is not None
+        self._mcp: MCPServer[Any] = MCPServer(
+            name, instructions=instructions, version=version, tools=tools, log_level="WARNING", **auth
+        )
+
+    def http(self, *, allowed_hosts: Sequence[str] = ()) -> Starlette:
+        """The streamable HTTP app, at `/mcp`. Its `lifespan()` must run in the outer app.
+
+        Raises `OpswarmError` when the server was made without a verifier: no open tool server, ever.
+        """
+        if not self._secured:
+            raise OpswarmError("A tool server over HTTP needs a token verifier.")
+        hosts = ["localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*", "[::1]", "[::1]:*", *allowed_hosts]
+        return self._mcp.streamable_http_app(
+            transport_security=TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=[])
+        )
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Runs the session manager; call after `http()`."""
+        async with self._mcp.session_manager.run():
+            yield
+
+    async def stdio(self) -> None:
+        """Serves one desktop client over stdin and stdout until it hangs up."""
+        await self._mcp.run_stdio_async()
+
+
+def local_person() -> Principal:
+    """Whoever started this process from a shell or a desktop app."""
+    return Principal(kind=Kind.PERSON, subject="person:local", roles=frozenset(principals.Role))

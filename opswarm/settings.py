@@ -1,0 +1,247 @@
+"""Every setting, typed, in one place.
+
+Read, later ones winning: the defaults here, `opswarm.yaml` (`OPSWARM_CONFIG` names another file), environment
+variables `OPSWARM_…` with `__` between levels (`OPSWARM_MODELS__STANDARD=ollama_chat/qwen3`). A secret can be
+given as a file instead: the field with `_file` at its end. `docs/settings.md` is generated from this module.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from opswarm.errors import SettingsInvalid
+
+PORTS: Mapping[str, int] = {
+    "orchestrator": 8700,
+    "devops": 8701,
+    "pr": 8702,
+    "alert": 8703,
+    "gateway": 8704,
+    "kubernetes": 8711,
+    "flux": 8712,
+    "github": 8713,
+    "loki": 8714,
+    "prometheus": 8715,
+}
+"""The port each service listens on when it runs alone and no other is asked for."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(Section):
+    host: str = Field("127.0.0.1", description="Address to listen on. `0.0.0.0` in a container.")
+    port: int = Field(8700, ge=0, le=65535, description="Port of `opswarm up`; 0 takes a free one.")
+    max_request_bytes: int = Field(
+        1_048_576, ge=1024, description="Largest request body, in bytes. A longer message is refused."
+    )
+    stop_seconds: float = Field(
+        3.0, gt=0, le=60, description="Seconds that streams get to finish when a service is stopped."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="Host names, besides loopback, under which the tool servers may be called."
+    )
+
+
+class Metrics(Section):
+    enabled: bool = Field(True, description="Serve Prometheus metrics.")
+    host: str = Field("127.0.0.1", description="Address of `/metrics`; it needs no token, so keep it inside.")
+    port: int = Field(9464, ge=0, le=65535, description="Port of `/metrics`; 0 takes a free one.")
+
+
+class Log(Section):
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe level logged.")
+    format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text for a terminal.")
+
+
+class Identity(Section):
+    signing_key_file: Path | None = Field(
+        None, description="PEM of the Ed25519 key that signs tokens. Only the orchestrator needs it."
+    )
+    public_key_file: Path | None = Field(
+        None, description="PEM of the public key that checks tokens. Default: made at first start, in `home`."
+    )
+    service_token_file: Path | None = Field(
+        None, description="File with the token by which this service proves itself to the orchestrator."
+    )
+
+
+class Turn(Section):
+    max_steps: int = Field(12, ge=1, le=100, description="Most model calls in one turn.")
+    max_seconds: float = Field(300.0, gt=0, le=3600, description="Longest wall time of one turn, in seconds.")
+    max_tool_result_bytes: int = Field(
+        24_000, ge=512, description="Most bytes of one tool result that a model is shown."
+    )
+    max_turn_tool_bytes: int = Field(
+        160_000, ge=1024, description="Most bytes of tool results that one turn collects."
+    )
+    max_parallel_tools: int = Field(6, ge=1, le=32, description="Read-only tool calls run at the same time.")
+    context_tokens: int = Field(
+        24_000,
+        ge=1000,
+        description="Conversation size, in estimated tokens, past which older turns are compacted.",
+    )
+
+
+class Orchestrator(Section):
+    agents: dict[str, str] = Field(
+        {"devops": ""},
+        description="Agents in the directory: name to base URL. An empty URL means the one under `addresses`.",
+    )
+    refresh_seconds: float = Field(30.0, gt=0, description="Seconds between looks at the agents' cards.")
+    delegation_seconds: float = Field(
+        330.0, gt=0, le=3600, description="Deadline of one delegated request, in seconds."
+    )
+    default_agent: str = Field(
+        "devops", description="Who gets a request that neither the rules nor a model can place."
+    )
+    routing_seconds: float = Field(
+        15.0, gt=0, le=120, description="Longest wait for a model's routing decision, in seconds."
+    )
+    max_fan_out: int = Field(3, ge=1, le=10, description="Most agents that one request is sent to at once.")
+
+
+class Models(Section):
+    fast: str = Field("auto", description="Model of the tier `fast` (routing, short answers).")
+    standard: str = Field("auto", description="Model of the tier `standard` (the agents' turns).")
+    deep: str = Field("auto", description="Model of the tier `deep` (hard questions).")
+    timeout_seconds: float = Field(120.0, gt=0, description="Longest silence of a model's reply, in seconds.")
+    anthropic_api_key: SecretStr | None = Field(None, description="Anthropic key; also `ANTHROPIC_API_KEY`.")
+    anthropic_api_key_file: Path | None = Field(None, description="File with the Anthropic key.")
+    anthropic_api_base: str | None = Field(None, description="Another base URL of the Anthropic API.")
+    openai_api_key: SecretStr | None = Field(None, description="OpenAI key; also `OPENAI_API_KEY`.")
+    openai_api_key_file: Path | None = Field(None, description="File with the OpenAI key.")
+    openai_api_base: str | None = Field(None, description="Base URL of an OpenAI-compatible API.")
+    ollama_api_base: str | None = Field(
+        None, description="Base URL of Ollama, such as `http://localhost:11434`; also `OLLAMA_API_BASE`."
+    )
+    ollama_num_ctx: int = Field(
+        16_384, ge=2048, description="Context window asked of Ollama, in tokens; its own default cuts tools off."
+    )
+
+
+class Kubernetes(Section):
+    kubeconfig: Path | None = Field(None, description="Kubeconfig file. Default: `KUBECONFIG`, `~/.kube/config`.")
+    context: str | None = Field(None, description="Kubeconfig context. Default: the file's current one.")
+    in_cluster: bool = Field(False, description="Use the pod's own service account.")
+
+
+class Lab(Section):
+    scenarios: tuple[str, ...] = Field(
+        ("oom", "image-typo"), description="What is broken in the lab cluster; empty for a healthy one."
+    )
+    port: int = Field(8790, ge=0, le=65535, description="Port of the lab's Kubernetes API; 0 takes a free one.")
+    tick_seconds: float = Field(2.0, ge=0, description="Seconds between steps of the lab's controllers.")
+
+
+def default_home() -> Path:
+    """Where state lives when nothing else is said: `$XDG_STATE_HOME/opswarm`, else `~/.local/state/opswarm`."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "opswarm"
+
+
+class Settings(BaseSettings):
+    """All settings. Immutable once read."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OPSWARM_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    home: Path = Field(
+        default_factory=default_home, description="Folder of keys, tokens, databases and the running swarm's state."
+    )
+    addresses: dict[str, str] = Field(
+        {}, description="Base URL of each service and tool server, by name. Default: loopback, its own port."
+    )
+    database_url: str = Field(
+        "", description="SQLAlchemy async URL of the task store. Default: SQLite files under `home`."
+    )
+    executor: str = Field(
+        "0", max_length=128, description="Stable name of this process among replicas on one database (pod ordinal)."
+    )
+    server: Server = Server()
+    metrics: Metrics = Metrics()
+    log: Log = Log()
+    identity: Identity = Identity()
+    turn: Turn = Turn()
+    orchestrator: Orchestrator = Orchestrator()
+    models: Models = Models()
+    kubernetes: Kubernetes = Kubernetes()
+    lab: Lab = Lab()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=_config_file())
+
+    def address(self, name: str) -> str:
+        """The base URL of a service or tool server, with no slash at its end.
+
+        Raises `SettingsInvalid` for a name that no one knows.
+        """
+        if self.addresses.get(name):
+            return self.addresses[name].rstrip("/")
+        if name not in PORTS:
+            raise SettingsInvalid(f"No address is set for '{name}'.", hint=f"Set addresses.{name}.")
+        return f"http://127.0.0.1:{PORTS[name]}"
+
+    def database(self, service: str) -> str:
+        """The SQLAlchemy async URL of `service`'s tables."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.home / 'data' / f'{service}.db'}"
+
+    def updated(self, changes: Mapping[str, Any]) -> Settings:
+        """A copy with some top-level fields replaced."""
+        return self.model_copy(update=dict(changes))
+
+
+def _config_file() -> Path | None:
+    named = os.environ.get("OPSWARM_CONFIG")
+    path = Path(named) if named else Path("opswarm.yaml")
+    if named and not path.is_file():
+        raise SettingsInvalid(f"OPSWARM_CONFIG names '{named}', which is not a file.")
+    return path if path.is_file() else None
+
+
+def load(**overrides: Any) -> Settings:
+    """Reads the settings; `overrides` win over file and environment.
+
+    Raises `SettingsInvalid` with one sentence that names each bad field. Values are not repeated in it.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:5])
+        raise SettingsInvalid(f"The settings can't be used: {faults}.", hint="See docs/settings.md.") from None
+    except (yaml.YAMLError, OSError, UnicodeDecodeError, ValueError) as error:
+        raise SettingsInvalid(f"The settings can't be read: {type(error).__name__} in opswarm.yaml.") from error
+
+
+def secret(value: SecretStr | None, file: Path | None, env: str) -> str | None:
+    """A secret from its field, its file or a plain environment variable, in that order; None when unset."""
+    if value is not None:
+        return value.get_secret_value()
+    if file is not None:
+        try:
+            return file.read_text(encoding="utf-8").strip() or None
+        except OSError as error:
+            raise SettingsInvalid(f"The secret file {file} can't be read.") from error
+    return os.environ.get(env) or None

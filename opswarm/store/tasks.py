@@ -1,0 +1,296 @@
+"""Tasks, in SQLite or Postgres: what an agent was asked, and what became of it.
+
+A row is written when a task begins, when its state changes and when it ends; what streams in between lives in
+memory only. After a restart the rows of this process that never ended are failed with a sentence.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from a2a.helpers import new_text_message
+from a2a.server.context import ServerCallContext
+from a2a.server.tasks import TaskStore
+from a2a.types import ListTasksRequest, ListTasksResponse, Part, Role, Task, TaskState
+from a2a.utils.constants import DEFAULT_LIST_TASKS_PAGE_SIZE
+from a2a.utils.errors import InvalidParamsError
+from a2a.utils.task import ListTasksCursor, decode_list_tasks_cursor, encode_list_tasks_cursor
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Select,
+    String,
+    Table,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from opswarm.errors import Unavailable
+
+ID_LENGTH = 64
+CONTEXT_LENGTH = 256
+OWNER_LENGTH = 256
+
+TERMINAL = frozenset(
+    {
+        TaskState.TASK_STATE_COMPLETED,
+        TaskState.TASK_STATE_CANCELED,
+        TaskState.TASK_STATE_FAILED,
+        TaskState.TASK_STATE_REJECTED,
+    }
+)
+_UNFINISHED = (TaskState.TASK_STATE_SUBMITTED, TaskState.TASK_STATE_WORKING)
+_RESTARTED = "The agent was restarted while it worked on this. Ask again."
+
+metadata = MetaData()
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", String(ID_LENGTH), primary_key=True),
+    Column("service", String(64), nullable=False),
+    Column("executor", String(128), nullable=False),
+    Column("owner", String(OWNER_LENGTH), nullable=False),
+    Column("context_id", String(CONTEXT_LENGTH), nullable=False),
+    Column("message_id", String(CONTEXT_LENGTH), nullable=False),
+    Column("state", Integer, nullable=False),
+    Column("updated_ns", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("tasks_by_context", "service", "owner", "context_id", "updated_ns"),
+    Index("tasks_by_time", "service", "owner", "updated_ns"),
+    Index("tasks_by_message", "service", "owner", "message_id"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One earlier question of a conversation and its answer."""
+
+    question: str
+    answer: str
+
+
+class Tasks(TaskStore):
+    """The task store of one service. `executor` names this process among replicas on the same database."""
+
+    def __init__(self, url: str, service: str, *, executor: str = "0") -> None:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._engine: AsyncEngine = create_async_engine(parsed)
+        self._service = service
+        self._executor = executor
+        self._live: dict[str, tuple[str, Task]] = {}
+        self._saved: dict[str, int] = {}
+
+    async def open(self) -> None:
+        """Makes the table where it is missing and fails what a former run of this process left unfinished.
+
+        Raises `Unavailable` when the database can't be used.
+        """
+        try:
+            async with self._engine.begin() as connection:
+                await connection.run_sync(metadata.create_all)
+            await self._sweep()
+        except (SQLAlchemyError, OSError) as error:
+            raise Unavailable(
+                f"The database of {self._service} can't be used.", hint="Check database_url and the disk."
+            ) from error
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def ping(self) -> None:
+        """Raises `Unavailable` when the database does not answer."""
+        try:
+            async with self._engine.connect() as connection:
+                await connection.execute(select(1))
+        except (SQLAlchemyError, OSError) as error:
+            raise Unavailable(f"The database of {self._service} does not answer.") from error
+
+    async def save(self, task: Task, context: ServerCallContext) -> None:
+        owner = _owner(context)
+        state = task.status.state
+        if self._saved.get(task.id) == state and state not in TERMINAL:
+            self._live[task.id] = (owner, _copy(task))
+            return
+        if state in TERMINAL:
+            _join_text(task)
+        row = {
+            "service": self._service,
+            "executor": self._executor,
+            "owner": owner,
+            "context_id": task.context_id,
+            "message_id": task.history[0].message_id if task.history else "",
+            "state": int(state),
+            "updated_ns": task.status.timestamp.ToNanoseconds() or time.time_ns(),
+            "body": task.SerializeToString(),
+        }
+        async with self._engine.begin() as connection:
+            if task.id in self._saved:
+                await connection.execute(update(tasks).where(tasks.c.id == task.id).values(**row))
+            else:
+                changed = await connection.execute(update(tasks).where(tasks.c.id == task.id).values(**row))
+                if not changed.rowcount:
+                    await connection.execute(insert(tasks).values(id=task.id, **row))
+        if state in TERMINAL:
+            self._live.pop(task.id, None)
+            self._saved.pop(task.id, None)
+        else:
+            self._live[task.id] = (owner, _copy(task))
+            self._saved[task.id] = state
+
+    async def get(self, task_id: str, context: ServerCallContext) -> Task | None:
+        if live := self._live.get(task_id):
+            return _copy(live[1]) if live[0] == _owner(context) else None
+        query = select(tasks.c.body).where(
+            tasks.c.id == task_id, tasks.c.service == self._service, tasks.c.owner == _owner(context)
+        )
+        found = await self._bodies(query)
+        return found[0] if found else None
+
+    async def list(self, params: ListTasksRequest, context: ServerCallContext) -> ListTasksResponse:
+        mine = [tasks.c.service == self._service, tasks.c.owner == _owner(context)]
+        if params.context_id:
+            mine.append(tasks.c.context_id == params.context_id)
+        if params.status:
+            mine.append(tasks.c.state == int(params.status))
+        if params.HasField("status_timestamp_after"):
+            mine.append(tasks.c.updated_ns >= params.status_timestamp_after.ToNanoseconds())
+        size = params.page_size or DEFAULT_LIST_TASKS_PAGE_SIZE
+        query = select(tasks.c.body).where(*mine)
+        if params.page_token:
+            cursor = decode_list_tasks_cursor(params.page_token)
+            if cursor is None:
+                raise InvalidParamsError("The page token is not valid.")
+            at = cursor.timestamp_ns or 0
+            query = query.where(
+                or_(tasks.c.updated_ns < at, and_(tasks.c.updated_ns == at, tasks.c.id < cursor.task_id))
+            )
+        query = query.order_by(tasks.c.updated_ns.desc(), tasks.c.id.desc()).limit(size + 1)
+        found = await self._bodies(query)
+        async with self._engine.connect() as connection:
+            total = (await connection.execute(select(func.count()).select_from(tasks).where(*mine))).scalar_one()
+        page, more = found[:size], len(found) > size
+        token = ""
+        if more:
+            last = page[-1]
+            token = encode_list_tasks_cursor(
+                ListTasksCursor(timestamp_ns=last.status.timestamp.ToNanoseconds(), task_id=last.id)
+            )
+        shown = [_copy(self._live[t.id][1]) if t.id in self._live else t for t in page]
+        return ListTasksResponse(tasks=shown, next_page_token=token, page_size=size, total_size=total)
+
+    async def delete(self, task_id: str, context: ServerCallContext) -> None:
+        self._live.pop(task_id, None)
+        self._saved.pop(task_id, None)
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                delete(tasks).where(
+                    tasks.c.id == task_id, tasks.c.service == self._service, tasks.c.owner == _owner(context)
+                )
+            )
+
+    async def by_message(self, message_id: str, owner: str) -> Task | None:
+        """The task that this owner's message began, or None: a message sent twice is worked on once."""
+        query = (
+            select(tasks.c.body)
+            .where(
+                tasks.c.service == self._service, tasks.c.owner == owner, tasks.c.message_id == message_id
+            )
+            .limit(1)
+        )
+        found = await self._bodies(query)
+        if found and found[0].id in self._live:
+            return _copy(self._live[found[0].id][1])
+        return found[0] if found else None
+
+    async def conversation(self, context_id: str, owner: str, *, last: int = 12) -> Sequence[Exchange]:
+        """The last answered questions of a conversation, the oldest first."""
+        query = (
+            select(tasks.c.body)
+            .where(
+                tasks.c.service == self._service,
+                tasks.c.owner == owner,
+                tasks.c.context_id == context_id,
+                tasks.c.state == int(TaskState.TASK_STATE_COMPLETED),
+            )
+            .order_by(tasks.c.updated_ns.desc())
+            .limit(last)
+        )
+        found = await self._bodies(query)
+        return [Exchange(question_of(t), answer_of(t)) for t in reversed(found)]
+
+    async def _sweep(self) -> None:
+        query = select(tasks.c.body, tasks.c.owner).where(
+            tasks.c.service == self._service,
+            tasks.c.executor == self._executor,
+            tasks.c.state.in_([int(s) for s in _UNFINISHED]),
+        )
+        async with self._engine.begin() as connection:
+            for body, _ in (await connection.execute(query)).all():
+                task = Task.FromString(body)
+                task.status.state = TaskState.TASK_STATE_FAILED
+                message = new_text_message(
+                    _RESTARTED, context_id=task.context_id, task_id=task.id, role=Role.ROLE_AGENT
+                )
+                task.status.message.CopyFrom(message)
+                task.status.timestamp.GetCurrentTime()
+                await connection.execute(
+                    update(tasks)
+                    .where(tasks.c.id == task.id)
+                    .values(
+                        state=int(task.status.state),
+                        updated_ns=task.status.timestamp.ToNanoseconds(),
+                        body=task.SerializeToString(),
+                    )
+                )
+
+    async def _bodies(self, query: Select[tuple[bytes]]) -> Sequence[Task]:
+        async with self._engine.connect() as connection:
+            return [Task.FromString(body) for (body,) in (await connection.execute(query)).all()]
+
+
+def question_of(task: Task) -> str:
+    """The text of the message that began a task."""
+    if not task.history:
+        return ""
+    return "\n".join(p.text for p in task.history[0].parts if p.HasField("text"))
+
+
+def answer_of(task: Task) -> str:
+    """The text of a task's answer."""
+    return "".join(p.text for a in task.artifacts for p in a.parts if p.HasField("text"))
+
+
+def _owner(context: ServerCallContext) -> str:
+    return context.user.user_name[:OWNER_LENGTH]
+
+
+def _copy(task: Task) -> Task:
+    copy = Task()
+    copy.CopyFrom(task)
+    return copy
+
+
+def _join_text(task: Task) -> None:
+    """An answer that came in many chunks is kept as one part."""
+    for artifact in task.artifacts:
+        if len(artifact.parts) > 1 and all(p.HasField("text") for p in artifact.parts):
+            whole = "".join(p.text for p in artifact.parts)
+            del artifact.parts[:]
+            artifact.parts.append(Part(text=whole))

@@ -1,0 +1,1 @@
+"""The devops agent: answers questions about the cluster from live state."""

@@ -1,0 +1,34 @@
+"""What the devops agent says it can do."""
+
+from __future__ import annotations
+
+from a2a.types import AgentCard
+
+from opswarm.a2a.cards import Skill, agent_card
+
+NAME = "devops"
+
+SKILLS = (
+    Skill(
+        "diagnose",
+        "Diagnose",
+        "Find what is broken in the cluster, a namespace or one workload, with evidence and the next step.",
+        ("kubernetes", "cluster", "health", "broken", "crash", "crashloop", "failing", "pending", "oom", "why",
+         "pod", "node", "deployment", "namespace", "image", "restart", "down", "wrong"),
+        ("what is broken in my cluster?", "why is sonarr crash looping?", "is the monitoring namespace healthy?"),
+    ),
+    Skill(
+        "inspect",
+        "Inspect",
+        "List and read objects of any kind, logs, events, usage, rollouts and ownership.",
+        ("kubernetes", "list", "get", "logs", "log", "events", "yaml", "describe", "pods", "nodes", "namespaces",
+         "services", "ingress", "pvc", "memory", "cpu", "usage", "rollout", "revision", "owner", "deployments",
+         "jobs", "cronjobs", "secrets", "configmaps", "workload", "replicas"),
+        ("list the pods in media", "show the last 50 log lines of prowlarr", "which pods use most memory?"),
+    ),
+)  # fmt: skip
+
+
+def card(url: str) -> AgentCard:
+    """The card of the devops agent served at `url`."""
+    return agent_card(NAME, "Devops agent", "answers questions about the Kubernetes cluster from live state.", url, SKILLS)

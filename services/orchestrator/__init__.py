@@ -1,0 +1,1 @@
+"""The orchestrator: the one front door. It routes requests to agents and signs their turn tokens."""

@@ -1,0 +1,125 @@
+"""The orchestrator's ASGI factory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import httpx
+from starlette.datastructures import FormData
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from opswarm.a2a.server import A2AServer
+from opswarm.agent.service import answers, prompt
+from opswarm.errors import OpswarmError, PermissionDenied, Unauthenticated
+from opswarm.guard.exchange import GRANT, JWT_TYPE, Exchange
+from opswarm.guard.keys import signing_key
+from opswarm.guard.tokens import AUDIENCE_PERSON, TURN_SECONDS, Verifier
+from opswarm.mcp.client import bearer
+from opswarm.models.client import GatewayClient
+from opswarm.service import Service, read_body
+from opswarm.settings import Settings
+from opswarm.store.tasks import Tasks
+from services.orchestrator.card import NAME, card
+from services.orchestrator.delegation import Delegation
+from services.orchestrator.directory import Directory
+
+_MAX_FORM = 32_768
+
+
+def _token() -> str:
+    held = bearer.get()
+    return held() if held is not None else ""
+
+
+class _Tokens:
+    """The token endpoint and the key set."""
+
+    def __init__(self, exchange: Exchange, jwk: dict[str, object]) -> None:
+        self._exchange = exchange
+        self._jwk = jwk
+
+    async def exchange(self, request: Request) -> Response:
+        """RFC 8693 token exchange: the caller's token and the agent's own, for a turn token."""
+        body = await read_body(request, _MAX_FORM)
+
+        async def replay() -> dict[str, object]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        form: FormData = await Request(request.scope, replay).form()
+        if form.get("grant_type") != GRANT:
+            return _refused("unsupported_grant_type", "grant_type must be the token exchange grant.")
+        try:
+            token = self._exchange.exchange(
+                str(form.get("subject_token") or ""),
+                str(form.get("actor_token") or ""),
+                str(form.get("task") or "")[:256],
+            )
+        except (Unauthenticated, PermissionDenied) as error:
+            return _refused("invalid_grant", str(error))
+        return JSONResponse(
+            {
+                "access_token": token,
+                "issued_token_type": JWT_TYPE,
+                "token_type": "Bearer",
+                "expires_in": TURN_SECONDS,
+            },
+            headers={"Cache-Control": "no-store"},
+        )
+
+    async def keys(self, request: Request) -> Response:
+        return JSONResponse({"keys": [self._jwk]})
+
+
+def _refused(code: str, message: str) -> Response:
+    return JSONResponse({"error": code, "error_description": message}, status_code=400)
+
+
+def create_app(settings: Settings) -> Service:
+    """The orchestrator as a service."""
+    key = signing_key(settings)
+    verifier = Verifier(key.public_pem())
+    http = httpx.AsyncClient(timeout=httpx.Timeout(10.0), trust_env=False)
+    addresses = {n: url or settings.address(n) for n, url in settings.orchestrator.agents.items()}
+    directory = Directory(addresses, http, refresh_seconds=settings.orchestrator.refresh_seconds)
+    exchange = Exchange(key, verifier)
+    gateway = GatewayClient(settings.address("gateway"), http, _token)
+    system = prompt("services.orchestrator", "route")
+    responder = Delegation(directory, exchange, gateway, settings.orchestrator, system)
+    store = Tasks(settings.database(NAME), NAME, executor=settings.executor)
+    server = A2AServer(
+        NAME, card(settings.address(NAME)), responder, store, max_bytes=settings.server.max_request_bytes
+    )
+    tokens = _Tokens(exchange, key.public_jwk())
+
+    async def agents(request: Request) -> Response:
+        await directory.refresh()
+        return JSONResponse({"agents": [e.shown() for e in directory.entries()]})
+
+    async def agents_alive() -> None:
+        dead = [e.name for e in directory.entries() if e.agent is None]
+        if dead:
+            raise OpswarmError(f"dead: {', '.join(dead)}")
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(http.aclose)
+            await stack.enter_async_context(server.lifespan())
+            await stack.enter_async_context(directory.kept_fresh())
+            yield
+
+    routes: list[BaseRoute] = [
+        Route("/agents", agents, methods=["GET"]),
+        Route("/oauth/token", tokens.exchange, methods=["POST"]),
+        Route("/.well-known/jwks.json", tokens.keys, methods=["GET"]),
+        *server.routes(),
+    ]
+    checks = {
+        "database": store.ping,
+        "agents": agents_alive,
+        "gateway": answers(http, "gateway", settings.address("gateway")),
+    }
+    return Service(NAME, routes, verifier, (AUDIENCE_PERSON,), lifespan=lifespan, checks=checks)

@@ -1,0 +1,112 @@
+"""Who is there: the agents of the settings, by the cards they serve."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from opswarm.a2a.client import RemoteAgent
+from opswarm.errors import AgentDown, NotFound
+from opswarm.guard.untrusted import cap_bytes, clean
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One agent as last seen. `agent` is None while it is dead, and `error` says why. `seen` is Unix seconds."""
+
+    name: str
+    url: str
+    agent: RemoteAgent | None = None
+    error: str = "not looked at yet"
+    seen: float | None = None
+
+    def shown(self) -> dict[str, Any]:
+        """The entry as JSON for people and programs."""
+        card = self.agent.card if self.agent else None
+        return {
+            "name": self.name,
+            "url": self.url,
+            "state": "alive" if self.agent else "dead",
+            "error": "" if self.agent else self.error,
+            "seen": self.seen,
+            "description": cap_bytes(clean(card.description), 400) if card else "",
+            "skills": [{"id": s.id, "name": clean(s.name)} for s in card.skills] if card else [],
+        }
+
+
+class Directory:
+    """The agents of this swarm. `addresses` maps names to base URLs."""
+
+    def __init__(self, addresses: Mapping[str, str], http: httpx.AsyncClient, *, refresh_seconds: float) -> None:
+        self._http = http
+        self._refresh_seconds = refresh_seconds
+        self._entries = {name: Entry(name, url) for name, url in addresses.items()}
+
+    def entries(self) -> list[Entry]:
+        return list(self._entries.values())
+
+    def alive(self) -> list[RemoteAgent]:
+        return [e.agent for e in self._entries.values() if e.agent is not None]
+
+    async def get(self, name: str) -> RemoteAgent:
+        """The agent of that name; one that was dead is looked for again first.
+
+        Raises `NotFound` for a name that no agent has, `AgentDown` for one that does not answer.
+        """
+        entry = self._entries.get(name)
+        if entry is None:
+            known = ", ".join(self._entries) or "none"
+            raise NotFound(f"There is no agent '{cap_bytes(clean(name), 60)}'.", hint=f"The agents are: {known}.")
+        if entry.agent is None:
+            entry = await self._look(entry)
+        if entry.agent is None:
+            raise AgentDown(entry.error)
+        return entry.agent
+
+    async def refresh(self) -> None:
+        """Looks at every agent's card now."""
+        await asyncio.gather(*(self._look(e) for e in self.entries()))
+
+    def lost(self, name: str) -> None:
+        """Called when an agent stopped answering, so that nobody is sent there before it is seen again."""
+        if entry := self._entries.get(name):
+            self._entries[name] = Entry(name, entry.url, None, f"The {name} agent stopped answering.", entry.seen)
+
+    @asynccontextmanager
+    async def kept_fresh(self) -> AsyncIterator[None]:
+        """Refreshes in the background for the length of the block."""
+        task = asyncio.create_task(self._keep())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _keep(self) -> None:
+        delay = 0.2
+        while True:
+            await self.refresh()
+            # Until everyone was seen once the looks are frequent: agents that start together find each other soon.
+            delay = self._refresh_seconds if len(self.alive()) == len(self._entries) else min(delay * 2, 10.0)
+            await asyncio.sleep(min(delay, self._refresh_seconds))
+
+    async def _look(self, entry: Entry) -> Entry:
+        try:
+            agent = await RemoteAgent.connect(entry.name, entry.url, self._http)
+            seen = Entry(entry.name, entry.url, agent, "", time.time())
+        except AgentDown as error:
+            if entry.agent is not None:
+                log.warning("agent %s is dead: %s", entry.name, error)
+            seen = Entry(entry.name, entry.url, None, str(error), entry.seen)
+        self._entries[entry.name] = seen
+        return seen
