@@ -45,16 +45,7 @@ def printer_columns(kind: str) -> list[Obj]:
     return [*([_column(*_FIRST[kind])] if kind in _FIRST else []), AGE, *_CONDITION]
 
 
-def _definition(item: Resource, created: str) -> Obj:
-    names: Obj = {
-        "categories": list(item.categories),
-        "kind": item.kind,
-        "listKind": f"{item.kind}List",
-        "plural": item.plural,
-        "singular": item.singular,
-    }
-    if item.short:
-        names["shortNames"] = list(item.short)
+def _version(item: Resource) -> Obj:
     opened = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     schema = {
         "openAPIV3Schema": {
@@ -68,7 +59,7 @@ def _definition(item: Resource, created: str) -> Obj:
             },
         }
     }
-    version = {
+    return {
         "name": item.version,
         "served": True,
         "storage": True,
@@ -76,7 +67,10 @@ def _definition(item: Resource, created: str) -> Obj:
         "additionalPrinterColumns": printer_columns(item.kind),
         "schema": schema,
     }
-    conditions = [
+
+
+def _accepted(created: str) -> list[Obj]:
+    return [
         {
             "type": "NamesAccepted",
             "status": "True",
@@ -92,6 +86,18 @@ def _definition(item: Resource, created: str) -> Obj:
             "message": "the initial names have been accepted",
         },
     ]
+
+
+def _definition(item: Resource, created: str) -> Obj:
+    names: Obj = {
+        "categories": list(item.categories),
+        "kind": item.kind,
+        "listKind": f"{item.kind}List",
+        "plural": item.plural,
+        "singular": item.singular,
+    }
+    if item.short:
+        names["shortNames"] = list(item.short)
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -105,10 +111,14 @@ def _definition(item: Resource, created: str) -> Obj:
             "group": item.group,
             "names": names,
             "scope": "Namespaced",
-            "versions": [version],
+            "versions": [_version(item)],
             "conversion": {"strategy": "None"},
         },
-        "status": {"acceptedNames": names, "conditions": conditions, "storedVersions": [item.version]},
+        "status": {
+            "acceptedNames": names,
+            "conditions": _accepted(created),
+            "storedVersions": [item.version],
+        },
     }
 
 

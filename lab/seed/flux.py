@@ -175,43 +175,29 @@ def kustomization(
     }
 
 
-def helm_release(item: dict[str, Any], now: datetime) -> Obj:
-    """The HelmRelease of a workload that came from `chart@version`."""
+def _helm_status(item: dict[str, Any], created: str, deployed: str) -> Obj:
     chart, version = item["chart"].split("@")
-    created = rfc3339(now - parse_age(item.get("age", "120d")))
-    deployed = rfc3339(now - parse_age(item.get("pod_age", "20d")))
-    name, namespace = item["name"], item["namespace"]
+    name, namespace, tag = item["name"], item["namespace"], item["image"].rsplit(":", 1)[1]
     message = f"Helm upgrade succeeded for release {namespace}/{name}.v4 with chart {chart}@{version}"
-    tag = item["image"].rsplit(":", 1)[1]
-    values = {
-        "controllers": {
-            "main": {
-                "containers": {"app": {"image": {"repository": item["image"].rsplit(":", 1)[0], "tag": tag}}}
-            }
-        }
-    }
+    ready = _ready("UpgradeSucceeded", message, deployed)
     digest = hashlib.sha256(f"{namespace}/{name}/{tag}".encode()).hexdigest()
-    status = {
-        "conditions": [
-            _ready("UpgradeSucceeded", message, deployed),
-            {**_ready("UpgradeSucceeded", message, deployed), "type": "Released"},
-        ],
+    release = {
+        "appVersion": tag,
+        "chartName": chart,
+        "chartVersion": version,
+        "configDigest": f"sha256:{digest}",
+        "digest": f"sha256:{digest[::-1]}",
+        "firstDeployed": created,
+        "lastDeployed": deployed,
+        "name": name,
+        "namespace": namespace,
+        "status": "deployed",
+        "version": 4,
+    }
+    return {
+        "conditions": [ready, {**ready, "type": "Released"}],
         "helmChart": f"flux-system/{namespace}-{name}",
-        "history": [
-            {
-                "appVersion": tag,
-                "chartName": chart,
-                "chartVersion": version,
-                "configDigest": f"sha256:{digest}",
-                "digest": f"sha256:{digest[::-1]}",
-                "firstDeployed": created,
-                "lastDeployed": deployed,
-                "name": name,
-                "namespace": namespace,
-                "status": "deployed",
-                "version": 4,
-            },
-        ],
+        "history": [release],
         "lastAttemptedConfigDigest": f"sha256:{digest}",
         "lastAttemptedGeneration": 1,
         "lastAttemptedReleaseAction": "upgrade",
@@ -219,34 +205,40 @@ def helm_release(item: dict[str, Any], now: datetime) -> Obj:
         "observedGeneration": 1,
         "storageNamespace": namespace,
     }
+
+
+def helm_release(item: dict[str, Any], now: datetime) -> Obj:
+    """The HelmRelease of a workload that came from `chart@version`."""
+    chart, version = item["chart"].split("@")
+    created = rfc3339(now - parse_age(item.get("age", "120d")))
+    deployed = rfc3339(now - parse_age(item.get("pod_age", "20d")))
+    name, namespace = item["name"], item["namespace"]
+    repository, tag = item["image"].rsplit(":", 1)
+    container = {"image": {"repository": repository, "tag": tag}}
     labels = {
         "kustomize.toolkit.fluxcd.io/name": name,
         "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
     }
+    source = {
+        "kind": "HelmRepository",
+        "name": item.get("repository", "bjw-s"),
+        "namespace": "flux-system",
+    }
     return {
         "apiVersion": "helm.toolkit.fluxcd.io/v2",
         "kind": "HelmRelease",
-        "status": status,
         "metadata": _metadata(name, namespace, created, "helm-controller", **labels),
         "spec": {
             "interval": "30m",
-            "chart": {
-                "spec": {
-                    "chart": chart,
-                    "version": version,
-                    "sourceRef": {
-                        "kind": "HelmRepository",
-                        "name": item.get("repository", "bjw-s"),
-                        "namespace": "flux-system",
-                    },
-                }
-            },
+            "chart": {"spec": {"chart": chart, "version": version, "sourceRef": source}},
+            # The releases do not wait for their pods: what fails after an upgrade is not rolled back by Flux.
             "install": {"disableWait": True, "remediation": {"retries": 3}},
             "upgrade": {
                 "cleanupOnFail": True,
                 "disableWait": True,
                 "remediation": {"retries": 3, "strategy": "rollback"},
             },
-            "values": values,
+            "values": {"controllers": {"main": {"containers": {"app": container}}}},
         },
+        "status": _helm_status(item, created, deployed),
     }

@@ -17,6 +17,55 @@ _HEALTHY = (
 )
 
 
+def _conditions(seen: str, since: str) -> list[Obj]:
+    return [
+        {
+            "type": kind,
+            "status": status,
+            "lastHeartbeatTime": seen,
+            "lastTransitionTime": since,
+            "reason": reason,
+            "message": message,
+        }
+        for kind, status, reason, message in _HEALTHY
+    ]
+
+
+def _status(item: dict[str, Any], conditions: list[Obj]) -> Obj:
+    capacity = {
+        "cpu": item["cpu"],
+        "memory": item["memory"],
+        "pods": "110",
+        "ephemeral-storage": item["disk"],
+        "hugepages-2Mi": "0",
+    }
+    # The kubelet keeps 100Mi and a tenth of the disk for itself.
+    memory = parse_quantity(item["memory"]) - parse_quantity("100Mi")
+    disk = int(parse_quantity(item["disk"]) * 9 / 10)
+    return {
+        "capacity": capacity,
+        "allocatable": {**capacity, "memory": bytes_text(memory), "ephemeral-storage": str(disk)},
+        "conditions": conditions,
+        "addresses": [
+            {"type": "InternalIP", "address": item["ip"]},
+            {"type": "Hostname", "address": item["name"]},
+        ],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
+        "nodeInfo": {
+            "machineID": item["machine_id"],
+            "systemUUID": item["machine_id"],
+            "bootID": item["machine_id"],
+            "kernelVersion": item["kernel"],
+            "osImage": item["os"],
+            "containerRuntimeVersion": "containerd://2.1.4",
+            "kubeletVersion": "v1.34.2",
+            "kubeProxyVersion": "",
+            "operatingSystem": "linux",
+            "architecture": item["arch"],
+        },
+    }
+
+
 def grow_node(item: dict[str, Any], now: datetime, seen: datetime) -> list[Obj]:
     """A Node and its Lease, last heard of at `seen`."""
     name, created = item["name"], rfc3339(now - parse_age(item["age"]))
@@ -28,31 +77,14 @@ def grow_node(item: dict[str, Any], now: datetime, seen: datetime) -> list[Obj]:
         "beta.kubernetes.io/os": "linux",
         **item.get("labels", {}),
     }
-    capacity = {
-        "cpu": item["cpu"],
-        "memory": item["memory"],
-        "pods": "110",
-        "ephemeral-storage": item["disk"],
-        "hugepages-2Mi": "0",
+    annotations = {
+        "node.alpha.kubernetes.io/ttl": "0",
+        "volumes.kubernetes.io/controller-managed-attach-detach": "true",
     }
-    # The kubelet keeps 100Mi and a tenth of the disk for itself.
-    memory = parse_quantity(item["memory"]) - parse_quantity("100Mi")
-    allocatable = {
-        **capacity,
-        "memory": bytes_text(memory),
-        "ephemeral-storage": str(int(parse_quantity(item["disk"]) * 9 / 10)),
-    }
-    conditions = [
-        {
-            "type": kind,
-            "status": status,
-            "lastHeartbeatTime": rfc3339(seen),
-            "lastTransitionTime": rfc3339(now - parse_age(item.get("up", "41d"))),
-            "reason": reason,
-            "message": message,
-        }
-        for kind, status, reason, message in _HEALTHY
-    ]
+    spec: Obj = {"podCIDR": item["pod_cidr"], "podCIDRs": [item["pod_cidr"]]}
+    if "taints" in item:
+        spec["taints"] = item["taints"]
+    up = rfc3339(now - parse_age(item.get("up", "41d")))
     node: Obj = {
         "apiVersion": "v1",
         "kind": "Node",
@@ -60,41 +92,11 @@ def grow_node(item: dict[str, Any], now: datetime, seen: datetime) -> list[Obj]:
             "name": name,
             "labels": labels,
             "creationTimestamp": created,
-            "annotations": {
-                "node.alpha.kubernetes.io/ttl": "0",
-                "volumes.kubernetes.io/controller-managed-attach-detach": "true",
-            },
+            "annotations": annotations,
         },
-        "spec": {
-            "podCIDR": item["pod_cidr"],
-            "podCIDRs": [item["pod_cidr"]],
-            "taints": item.get("taints", []),
-        },
-        "status": {
-            "capacity": capacity,
-            "allocatable": allocatable,
-            "conditions": conditions,
-            "addresses": [
-                {"type": "InternalIP", "address": item["ip"]},
-                {"type": "Hostname", "address": name},
-            ],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
-            "nodeInfo": {
-                "machineID": item["machine_id"],
-                "systemUUID": item["machine_id"],
-                "bootID": item["machine_id"],
-                "kernelVersion": item["kernel"],
-                "osImage": item["os"],
-                "containerRuntimeVersion": "containerd://2.1.4",
-                "kubeletVersion": "v1.34.2",
-                "kubeProxyVersion": "",
-                "operatingSystem": "linux",
-                "architecture": item["arch"],
-            },
-        },
+        "spec": spec,
+        "status": _status(item, _conditions(rfc3339(seen), up)),
     }
-    if not node["spec"]["taints"]:
-        del node["spec"]["taints"]
     lease: Obj = {
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",

@@ -13,7 +13,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 import yaml
-from kubernetes.aio import client, config
+from kubernetes.aio import client
+from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.config import ConfigException
 
@@ -91,7 +92,8 @@ class Cluster:
         timeout = aiohttp.ClientTimeout(total=self._settings.total, sock_connect=self._settings.connect)
         try:
             async with asyncio.timeout(self._settings.total + 1):
-                response = await self._api.rest_client.request("GET", url, headers=headers, _request_timeout=timeout)
+                rest: Any = self._api.rest_client  # Carries no types.
+                response = await rest.request("GET", url, headers=headers, _request_timeout=timeout)
                 raw = await response.read()
         except ApiException as error:
             raise self._unavailable("refused the request") from error
@@ -198,12 +200,13 @@ def segment(value: str) -> str:
 async def _load(settings: ClusterSettings) -> client.Configuration:
     configuration = client.Configuration()
     configuration.retries = None
+    loading: Any = kube_config  # The library's loaders carry no types.
     try:
         if settings.in_cluster:
-            config.load_incluster_config(client_configuration=configuration)
+            loading.load_incluster_config(client_configuration=configuration)
         else:
             file = str(settings.kubeconfig.expanduser()) if settings.kubeconfig else None
-            await config.load_kube_config(
+            await loading.load_kube_config(
                 config_file=file, context=settings.context, client_configuration=configuration, persist_config=False
             )
     except ConfigException as error:

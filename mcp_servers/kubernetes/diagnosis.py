@@ -9,8 +9,8 @@ from pydantic import Field
 
 from mcp_servers.kubernetes import arguments
 from mcp_servers.kubernetes.diagnose.collect import add_logs, collect
-from mcp_servers.kubernetes.diagnose.engine import Scope, diagnose
-from mcp_servers.kubernetes.diagnose.report import render, to_data
+from mcp_servers.kubernetes.diagnose.engine import diagnose
+from mcp_servers.kubernetes.diagnose.report import Scope, render, to_data
 from mcp_servers.kubernetes.reading import Namespace
 from mcp_servers.kubernetes.rendering import fit_text
 from mcp_servers.kubernetes.resources import Resources

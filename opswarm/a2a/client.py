@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -66,7 +66,7 @@ class RemoteAgent:
         metadata: Mapping[str, Any] | None = None,
         deadline: float,
         started: Any = None,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """The agent's events for one request, ending with `Finished` or `Failed`.
 
         `deadline` is in seconds; when it passes, or when the caller stops reading, the agent's task is cancelled.
@@ -83,8 +83,10 @@ class RemoteAgent:
         size = 0
         try:
             async with asyncio.timeout(deadline):
-                source = self._client.send_message(SendMessageRequest(message=message), context=_context(token))
-                async with aclosing(source) as frames:  # type: ignore[type-var]
+                call = SendMessageRequest(message=message)
+                # The SDK's annotation says iterator; it is a generator, and closing it closes the stream.
+                source: Any = self._client.send_message(call, context=_context(token))
+                async with aclosing(source) as frames:
                     async for frame in frames:
                         if not task_id and (ids := _ids(frame)):
                             task_id = ids[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from opswarm.agent.events import Event, TextDelta
@@ -14,13 +14,13 @@ WINDOW_SECONDS = 0.02
 _QUEUED = 64
 
 
-async def coalesced(events: AsyncIterator[Event], window: float = WINDOW_SECONDS) -> AsyncIterator[Event]:
+async def coalesced(events: AsyncGenerator[Event, None], window: float = WINDOW_SECONDS) -> AsyncGenerator[Event, None]:
     """The same events in the same order, neighbouring text deltas joined. Errors come through as they are."""
     queue: asyncio.Queue[Event | BaseException | None] = asyncio.Queue(_QUEUED)
 
     async def pump() -> None:
         try:
-            async with aclosing(events) as source:  # type: ignore[type-var]
+            async with aclosing(events) as source:
                 async for event in source:
                     await queue.put(event)
         except Exception as error:  # Handed on to whoever reads the events, who knows what to do with it.

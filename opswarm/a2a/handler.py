@@ -87,7 +87,8 @@ class Handler(DefaultRequestHandlerV2):
         with _Sealed():
             if (known := await self._repeated(params.message, context)) is not None:
                 return known
-            return await super().on_message_send(params, context)
+            answer: Message | Task = await super().on_message_send(params, context)
+            return answer
 
     async def on_message_send_stream(
         self, params: SendMessageRequest, context: ServerCallContext
@@ -108,15 +109,18 @@ class Handler(DefaultRequestHandlerV2):
 
     async def on_get_task(self, params: GetTaskRequest, context: ServerCallContext) -> Task | None:
         with _Sealed():
-            return await super().on_get_task(params, context)
+            found: Task | None = await super().on_get_task(params, context)
+            return found
 
     async def on_list_tasks(self, params: ListTasksRequest, context: ServerCallContext) -> ListTasksResponse:
         with _Sealed():
-            return await super().on_list_tasks(params, context)
+            page: ListTasksResponse = await super().on_list_tasks(params, context)
+            return page
 
     async def on_cancel_task(self, params: CancelTaskRequest, context: ServerCallContext) -> Task | None:
         with _Sealed():
-            return await super().on_cancel_task(params, context)
+            task: Task | None = await super().on_cancel_task(params, context)
+            return task
 
     async def on_subscribe_to_task(
         self, params: SubscribeToTaskRequest, context: ServerCallContext

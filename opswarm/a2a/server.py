@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -55,7 +55,7 @@ class TurnInput:
 class Responder(Protocol):
     """What an agent is, to the A2A server."""
 
-    def respond(self, request: TurnInput) -> AsyncIterator[Event]:
+    def respond(self, request: TurnInput) -> AsyncGenerator[Event, None]:
         """The turn's events, ending with `Finished` or `Failed`. Cancelled when the task is."""
         ...
 
@@ -102,7 +102,7 @@ class _Executor(AgentExecutor):
         self, request: TurnInput, ids: tuple[str, str], event_queue: EventQueue
     ) -> Finished | Failed:
         first = True
-        async with aclosing(coalesced(self._responder.respond(request))) as events:  # type: ignore[type-var]
+        async with aclosing(coalesced(self._responder.respond(request))) as events:
             async for event in events:
                 if isinstance(event, Finished | Failed):
                     return event

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -68,7 +68,7 @@ class ToolAgent:
         self._rules = rules
         self._model = model
 
-    async def respond(self, request: TurnInput) -> AsyncIterator[Event]:
+    async def respond(self, request: TurnInput) -> AsyncGenerator[Event, None]:
         async with self._exchange.turn(request.token, request.principal, request.task_id) as token:
             bearer.set(token)
             tools = await PooledToolbox.open(self._servers)
@@ -85,7 +85,7 @@ class ToolAgent:
                 model=self._model,
                 notes=(*notes, *look.notes),
             )
-            async with aclosing(self._loop.run(turn, tools)) as events:  # type: ignore[type-var]
+            async with aclosing(self._loop.run(turn, tools)) as events:
                 async for event in events:
                     yield event
 

@@ -12,7 +12,7 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -104,7 +104,7 @@ class TurnLoop:
         self._fallback = fallback
         self._limits = limits
 
-    async def run(self, request: TurnRequest, tools: Toolbox) -> AsyncIterator[Event]:
+    async def run(self, request: TurnRequest, tools: Toolbox) -> AsyncGenerator[Event, None]:
         """The turn's events, ending with exactly one `Finished` or `Failed`."""
         messages = [Message("system", request.system), *request.history, Message("user", request.question)]
         state = _State(request, messages, self._model)
@@ -123,7 +123,7 @@ class TurnLoop:
         else:
             yield Finished(notice=state.notice)
 
-    async def _steps(self, state: _State, tools: Toolbox) -> AsyncIterator[Event]:
+    async def _steps(self, state: _State, tools: Toolbox) -> AsyncGenerator[Event, None]:
         for note in state.request.notes:
             yield TextDelta(text=f"{note}\n\n")
         if state.request.first_calls:
@@ -147,7 +147,7 @@ class TurnLoop:
 
     async def _ask(
         self, state: _State, schemas: Sequence[ToolSchema], calls: list[ToolCall]
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """One model call. Text and usage are yielded, tool calls put into `calls`."""
         said = ""
         try:
@@ -168,11 +168,11 @@ class TurnLoop:
 
     async def _stream(
         self, state: _State, schemas: Sequence[ToolSchema], calls: list[ToolCall]
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         messages = compact(state.messages, self._limits.context_tokens, schemas)
         request = ChatRequest(messages, model=state.request.model, tools=tuple(schemas))
         said: list[str] = []
-        async with aclosing(state.model.stream(request)) as pieces:  # type: ignore[type-var]
+        async with aclosing(state.model.stream(request)) as pieces:
             async for piece in pieces:
                 match piece:
                     case TextPiece(text):
@@ -199,7 +199,7 @@ class TurnLoop:
 
     async def _run_calls(
         self, state: _State, tools: Toolbox, calls: Sequence[ToolCall]
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Runs one step's calls: read-only ones together, others one after another, in the model's order."""
         if state.messages[-1].tool_calls != tuple(calls):
             state.messages.append(Message("assistant", "", tuple(calls)))

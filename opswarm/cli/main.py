@@ -15,7 +15,7 @@ import httpx
 import typer
 
 from opswarm import __version__
-from opswarm.cli import registry, running
+from opswarm.cli import running
 from opswarm.cli.running import Running
 from opswarm.errors import OpswarmError, Unavailable
 from opswarm.guard.untrusted import clean

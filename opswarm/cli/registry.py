@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from opswarm.errors import NotFound, OpswarmError
-from opswarm.mcp.serving import Opener
-from opswarm.service import Service
-from opswarm.settings import Settings
+
+if TYPE_CHECKING:  # Kept out of the way of commands that need none of it: these cost a second to import.
+    from opswarm.mcp.serving import Opener
+    from opswarm.service import Service
+    from opswarm.settings import Settings
 
 SERVICES = "opswarm.services"
 TOOL_SERVERS = "opswarm.mcp_servers"
@@ -22,12 +24,12 @@ def names(group: str) -> list[str]:
 
 def service_factory(name: str) -> Callable[[Settings], Service]:
     """The factory of a service. Raises `NotFound` for one that is not installed."""
-    return cast(Callable[[Settings], Service], _load(SERVICES, name, "service"))
+    return cast("Callable[[Settings], Service]", _load(SERVICES, name, "service"))
 
 
 def tool_server(name: str) -> Opener:
     """The opener of a tool server. Raises `NotFound` for one that is not installed."""
-    return cast(Opener, _load(TOOL_SERVERS, name, "tool server"))
+    return cast("Opener", _load(TOOL_SERVERS, name, "tool server"))
 
 
 def lab_module() -> Any:

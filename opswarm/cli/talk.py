@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TextIO
@@ -38,7 +38,7 @@ def new_context() -> str:
     return f"ctx-{uuid.uuid4()}"
 
 
-async def answer(settings: Settings, ask: Ask) -> AsyncIterator[Event]:
+async def answer(settings: Settings, ask: Ask) -> AsyncGenerator[Event, None]:
     """The swarm's events for a question. Raises `OpswarmError` when nobody is there to ask."""
     telemetry.begin_run(None, "cli")
     token = find_token(settings)
@@ -52,7 +52,7 @@ async def answer(settings: Settings, ask: Ask) -> AsyncIterator[Event]:
             metadata=metadata,
             deadline=settings.orchestrator.delegation_seconds + _SLACK_SECONDS,
         )
-        async with aclosing(source) as events:  # type: ignore[type-var]
+        async with aclosing(source) as events:
             async for event in events:
                 yield event
 
@@ -62,7 +62,7 @@ async def show(settings: Settings, ask: Ask, *, as_json: bool) -> bool:
     screen = _JsonLines() if as_json else _Screen(sys.stdout, sys.stderr)
     well = False
     try:
-        async with aclosing(answer(settings, ask)) as events:  # type: ignore[type-var]
+        async with aclosing(answer(settings, ask)) as events:
             async for event in events:
                 screen.show(event)
                 well = isinstance(event, Finished)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -141,6 +141,6 @@ Piece = TextPiece | CallPiece | UsagePiece | StopPiece
 class ChatModel(Protocol):
     """Whatever answers a `ChatRequest`: the gateway's client, or the offline playbook."""
 
-    def stream(self, request: ChatRequest) -> AsyncIterator[Piece]:
+    def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
         """The reply as it arrives; whole tool calls, text in pieces. Raises `ModelFailed`."""
         ...

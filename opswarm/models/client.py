@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -35,7 +35,7 @@ class GatewayClient:
         self._token = token
         self._timeout = httpx.Timeout(10.0, read=silence_seconds)
 
-    async def stream(self, request: ChatRequest) -> AsyncIterator[Piece]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
         headers = {"Authorization": f"Bearer {self._token()}"}
         if parent := traceparent():
             headers["traceparent"] = parent
@@ -125,7 +125,7 @@ class _Calls:
         return done
 
 
-async def _pieces(response: httpx.Response) -> AsyncIterator[Piece]:
+async def _pieces(response: httpx.Response) -> AsyncGenerator[Piece, None]:
     calls = _Calls()
     stopped = ""
     async for line in response.aiter_lines():

@@ -83,21 +83,22 @@ _NAMESPACE = re.compile(
 _SLASHED = re.compile(r"\b([a-z0-9][a-z0-9.-]*)/([a-z0-9][a-z0-9.-]*)\b", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9.\-]*")
 
-_STOP = frozenset(
-    """a an and any about are all am as at after again also app application at be been being broken but by can cause
-    caused check cluster container containers could crash crashed crashes crashing crashloop crashloopbackoff current
-    currently degraded describe details diagnose did do does doing down each error errors event events everything exact
-    explain fail failed failing fails failure failures find fine for from get give going got had happen happened
-    happening has have health healthy help here history how i if in investigate is issue issues it its keep keeps
-    killed know kubernetes k8s last latest list log logs look looping loop me memory cpu usage my need new next no not
-    now of ok okay on oom oomkilled one or our out output overall owner owns pending please problem problems ready
-    reason recent resources restart restarted restarting restarts rollout run running see should show since so some
-    something start starting state status stuck summary system tell than that the their them there these they thing
-    things this those tail to today top troubleshoot unhealthy unavailable unreachable up us use used using was we well
-    were what whats when where which who why will with without work working would wrong yaml yesterday you your many
-    count minutes minute hour hours day days lines line previous s t re ve isn don doesn won can't cannot home lab
-    attention needs need""".split()
-)
+_STOP_WORDS = """
+a an and any about are all am as at after again also app application at be been being broken but by can cause
+caused check cluster container containers could crash crashed crashes crashing crashloop crashloopbackoff
+current currently degraded describe details diagnose did do does doing down each error errors event events
+everything exact explain fail failed failing fails failure failures find fine for from get give going got had
+happen happened happening has have health healthy help here history how i if in investigate is issue issues it
+its keep keeps killed know kubernetes k8s last latest list log logs look looping loop me memory cpu usage my
+need new next no not now of ok okay on oom oomkilled one or our out output overall owner owns pending please
+problem problems ready reason recent resources restart restarted restarting restarts rollout run running see
+should show since so some something start starting state status stuck summary system tell than that the their
+them there these they thing things this those tail to today top troubleshoot unhealthy unavailable unreachable
+up us use used using was we well were what whats when where which who why will with without work working would
+wrong yaml yesterday you your many count minutes minute hour hours day days lines line previous s t re ve isn
+don doesn won can't cannot home lab attention needs need
+"""
+_STOP = frozenset(_STOP_WORDS.split())
 
 
 def names_in(question: str) -> tuple[str, ...]:

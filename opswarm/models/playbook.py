@@ -8,7 +8,7 @@ those tools gave. It says what it is, and when it can't do what is asked it says
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from opswarm.models.chat import (
     CallPiece,
@@ -31,7 +31,7 @@ _MAX_ROUNDS = 3
 class Playbook:
     """The playbook as a `ChatModel`."""
 
-    async def stream(self, request: ChatRequest) -> AsyncIterator[Piece]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
         text, calls = reply(request)
         for line in text.splitlines(keepends=True):
             yield TextPiece(line)

@@ -31,4 +31,5 @@ SKILLS = (
 
 def card(url: str) -> AgentCard:
     """The card of the devops agent served at `url`."""
-    return agent_card(NAME, "Devops agent", "answers questions about the Kubernetes cluster from live state.", url, SKILLS)
+    about = "answers questions about the Kubernetes cluster from live state."
+    return agent_card(NAME, "Devops agent", about, url, SKILLS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from starlette.requests import Request
@@ -43,7 +43,7 @@ class Gateway:
         writer = Writer(model)
         source = self._reply(asked, model)
         if not stream:
-            async with aclosing(source) as pieces:  # type: ignore[type-var]
+            async with aclosing(source) as pieces:
                 return JSONResponse(await writer.whole(pieces))
         try:
             first = await anext(source)
@@ -61,11 +61,11 @@ class Gateway:
         entries.append({"id": PLAYBOOK, "object": "model", "owned_by": "opswarm", "root": PLAYBOOK})
         return JSONResponse({"object": "list", "data": entries})
 
-    async def _reply(self, asked: ChatRequest, model: str) -> AsyncIterator[Piece]:
+    async def _reply(self, asked: ChatRequest, model: str) -> AsyncGenerator[Piece, None]:
         outcome = "ok"
         source = self._playbook.stream(asked) if model == PLAYBOOK else self._provider.stream(asked, model)
         try:
-            async with aclosing(source) as pieces:  # type: ignore[type-var]
+            async with aclosing(source) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, UsagePiece):
                         telemetry.MODEL_TOKENS.labels(model, "in").inc(piece.input_tokens)
@@ -78,8 +78,8 @@ class Gateway:
             telemetry.MODEL_CALLS.labels(model, outcome).inc()
 
 
-async def _after(first: Piece, rest: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
-    async with aclosing(rest) as pieces:  # type: ignore[type-var]
+async def _after(first: Piece, rest: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
+    async with aclosing(rest) as pieces:
         yield first
         async for piece in pieces:
             yield piece

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from opswarm.errors import InvalidInput, ModelReplyInvalid, OpswarmError, wire_code
@@ -94,7 +94,7 @@ class Writer:
         choice = {"index": 0, "delta": dict(delta), "finish_reason": finish}
         return _event(self._envelope("chat.completion.chunk", [choice]))
 
-    async def stream(self, pieces: AsyncIterator[Piece], *, usage: bool) -> AsyncIterator[bytes]:
+    async def stream(self, pieces: AsyncGenerator[Piece, None], *, usage: bool) -> AsyncIterator[bytes]:
         """The reply as server-sent events. A failure in the middle ends it with an error event."""
         yield self._chunk({"role": "assistant", "content": ""})
         calls = 0
@@ -119,7 +119,7 @@ class Writer:
             yield _event({**self._envelope("chat.completion.chunk", []), "usage": last})
         yield b"data: [DONE]\n\n"
 
-    async def whole(self, pieces: AsyncIterator[Piece]) -> dict[str, Any]:
+    async def whole(self, pieces: AsyncGenerator[Piece, None]) -> dict[str, Any]:
         """The reply as one object."""
         text: list[str] = []
         calls: list[CallPiece] = []

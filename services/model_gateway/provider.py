@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -35,7 +36,7 @@ class Provider:
     def __init__(self, settings: Models) -> None:
         self._settings = settings
 
-    async def stream(self, request: ChatRequest, model: str) -> AsyncIterator[Piece]:
+    async def stream(self, request: ChatRequest, model: str) -> AsyncGenerator[Piece, None]:
         """The reply of `model`, a LiteLLM name. Raises a `ModelFailed` that a person can act on."""
         litellm = await _load()
         arguments = {**self._arguments(request, model), "stream": True, "stream_options": {"include_usage": True}}
@@ -103,7 +104,7 @@ async def _load() -> Any:
     """LiteLLM, imported off the event loop, with its own cost map and no telemetry."""
     async with _import:
         os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-        litellm = await asyncio.to_thread(__import__, "litellm")
+        litellm: Any = await asyncio.to_thread(importlib.import_module, "litellm")
         litellm.telemetry = False
         litellm.suppress_debug_info = True
         litellm.drop_params = True
@@ -111,7 +112,7 @@ async def _load() -> Any:
         return litellm
 
 
-async def _pieces(chunks: Any, model: str, silence: float) -> AsyncIterator[Piece]:
+async def _pieces(chunks: Any, model: str, silence: float) -> AsyncGenerator[Piece, None]:
     calls: dict[int, list[str]] = {}
     stopped = ""
     usage: Any = None
@@ -177,7 +178,7 @@ def translate(error: Exception, model: str) -> ModelFailed:
             return _unreachable(error, provider, model, local)
         case known.BadRequestError():
             if local and "does not support tools" in str(error):
-                return ModelUnknown(f"{model} can't call tools.", hint="Choose an Ollama model that can, such as qwen3.")
+                return ModelUnknown(f"{model} can't call tools.", hint="Choose one that can, such as qwen3.")
             return ModelFailed(f"{provider} refused the request to {model}.", hint="The gateway's log has its type.")
     return ModelFailed(f"The call of {model} failed.", hint="The gateway's log has the error's type.")
 

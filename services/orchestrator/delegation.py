@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from opswarm import telemetry
@@ -35,7 +35,7 @@ class Delegation:
         self._settings = settings
         self._system = system
 
-    async def respond(self, request: TurnInput) -> AsyncIterator[Event]:
+    async def respond(self, request: TurnInput) -> AsyncGenerator[Event, None]:
         route = await self._route(request)
         for name in route.agents:
             yield Delegated(agent=name, because=route.because)
@@ -43,7 +43,7 @@ class Delegation:
             source = self._ask(route.agents[0], route.text, request)
         else:
             source = self._join(route, request)
-        async with aclosing(source) as events:  # type: ignore[type-var]
+        async with aclosing(source) as events:
             async for event in events:
                 yield event
 
@@ -88,7 +88,7 @@ class Delegation:
         best = max(scored, key=lambda n: (scored[n], n == self._settings.default_agent))
         return Route((best,), request.text, "it fits best by its skills")
 
-    async def _ask(self, name: str, text: str, request: TurnInput) -> AsyncIterator[Event]:
+    async def _ask(self, name: str, text: str, request: TurnInput) -> AsyncGenerator[Event, None]:
         agent = await self._directory.get(name)
         token = self._exchange.for_agent(request.principal, name, request.task_id)
         source = agent.ask(
@@ -96,7 +96,7 @@ class Delegation:
         )
         outcome = "canceled"
         try:
-            async with aclosing(source) as events:  # type: ignore[type-var]
+            async with aclosing(source) as events:
                 async for event in events:
                     if isinstance(event, Finished | Failed):
                         outcome = event.kind
@@ -111,7 +111,7 @@ class Delegation:
         finally:
             telemetry.DELEGATIONS.labels(name, outcome).inc()
 
-    async def _join(self, route: Route, request: TurnInput) -> AsyncIterator[Event]:
+    async def _join(self, route: Route, request: TurnInput) -> AsyncGenerator[Event, None]:
         """Asks several agents at the same time and gives their answers one after the other, each under its name."""
         queues: Sequence[asyncio.Queue[Event]] = [asyncio.Queue(_QUEUED) for _ in route.agents]
         running = [
@@ -143,7 +143,7 @@ class Delegation:
 
     async def _collect(self, name: str, text: str, request: TurnInput, queue: asyncio.Queue[Event]) -> None:
         try:
-            async with aclosing(self._ask(name, text, request)) as events:  # type: ignore[type-var]
+            async with aclosing(self._ask(name, text, request)) as events:
                 async for event in events:
                     await queue.put(event)
                     if isinstance(event, Finished | Failed):

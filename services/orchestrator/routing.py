@@ -21,9 +21,11 @@ _MENTION = re.compile(r"^\s*((?:@[A-Za-z][A-Za-z0-9_-]*[\s,:]*(?:and\s+)?)+)")
 _SURE_SCORE = 2.0
 _SURE_LEAD = 1.5
 _TAG, _NAME, _SKILL, _EXAMPLE = 1.0, 2.0, 0.5, 3.0
-_COMMON = frozenset(
-    "the a an is are in on of for to and or my me what which who how do does can you please show all it this that with".split()
-)
+_COMMON_WORDS = """
+the a an is are in on of for to and or my me what which who how do does can you please show all it
+this that with
+"""
+_COMMON = frozenset(_COMMON_WORDS.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ async def choose(
     )
     said: list[str] = []
     try:
-        async with asyncio.timeout(seconds), aclosing(model.stream(request)) as pieces:  # type: ignore[type-var]
+        async with asyncio.timeout(seconds), aclosing(model.stream(request)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, TextPiece):
                     said.append(piece.text)

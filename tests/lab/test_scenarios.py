@@ -65,8 +65,8 @@ def unhealthy(lab: Lab) -> set[str]:
     return found | {f"Node {name_of(n)}" for n in lab.store.all("nodes") if not condition_is(n, "Ready")}
 
 
-def everything_shown(lab: Lab) -> str:
-    """All text that the API can show: objects, tables and logs."""
+def everything_shown(lab: Lab, *apps: str) -> str:
+    """All text that the API can show: objects, tables, and the logs of these apps (none named: of all)."""
     parts: list[Any] = []
     for resource in STORED:
         objects = lab.store.all(resource.storage)
@@ -74,6 +74,8 @@ def everything_shown(lab: Lab) -> str:
         parts += [row["cells"] for row in table(objects, resource, START, {})["rows"]]
     text = [value for part in parts for value in strings(part)]
     for pod in lab.cluster.kubelets.lives.values():
+        if apps and pod.pod["metadata"]["labels"]["app.kubernetes.io/name"] not in apps:
+            continue
         for life in pod.lives:
             for run in filter(None, (life.run, previous_run(life))):
                 text += [line.text for line in lines_of(run, START)]
@@ -134,7 +136,7 @@ def test_a_scenario_shows_its_evidence_and_harms_nothing_else(
     truth = scenario.truth
     resource = next(item for item in STORED if item.kind == truth.object.kind)
     assert lab.store.get(resource.storage, truth.object.namespace, truth.object.name) is not None
-    shown = everything_shown(lab)
+    shown = everything_shown(lab, truth.object.name, "ingress-nginx")
     for text in truth.evidence_contains:
         assert text in shown, text
     assert any(text not in healthy_text for text in truth.evidence_contains)

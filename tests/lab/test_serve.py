@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from kubernetes.aio import client, config
 
 from lab.app import create_lab
 from lab.serve import serve
-from tests.lab.conftest import ADMIN_TOKEN, Start, client_for, new_lab
+from tests.lab.conftest import ADMIN_TOKEN, Served, Start, client_for, new_lab
 
 KUBECTL = shutil.which("kubectl")
 
@@ -86,6 +87,23 @@ async def test_the_official_client_works_with_the_kubeconfig(start: Start) -> No
         assert release["spec"]["chart"]["spec"]["chart"] == "app-template"
 
 
+async def kubectl(served: Served, home: Path, *arguments: str) -> str:
+    """What kubectl prints; it must succeed."""
+    path = home / "kubeconfig"
+    path.write_text(served.running.kubeconfig())
+    assert KUBECTL is not None
+    process = await asyncio.create_subprocess_exec(
+        KUBECTL,
+        *arguments,
+        env={**os.environ, "KUBECONFIG": str(path), "HOME": str(home)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 0, output.decode()
+    return output.decode()
+
+
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.skipif(KUBECTL is None, reason="kubectl is not installed")
 @pytest.mark.parametrize(
@@ -102,23 +120,26 @@ async def test_the_official_client_works_with_the_kubeconfig(start: Start) -> No
         ("rollout restart -n media deploy/radarr", "deployment.apps/radarr restarted"),
         ("scale -n network deploy/cloudflared --replicas=3", "scaled"),
         ("get hr,ks -A", "Applied revision"),
-        ("apply -f {manifest}", "configmap/applied created"),
-        ("label -f {manifest} seen=yes", "configmap/applied labeled"),
-        ("delete -f {manifest}", 'configmap "applied" deleted'),
     ],
 )
 async def test_kubectl_works(shared: Start, tmp_path: Path, arguments: str, expected: str) -> None:
     served = await shared("oom")
-    path = tmp_path / "kubeconfig"
-    path.write_text(served.running.kubeconfig())
-    manifest = tmp_path / "manifest.yaml"
-    manifest.write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: applied}, data: {a: b}}")
-    arguments = arguments.format(manifest=manifest)
-    assert KUBECTL is not None
-    process = await asyncio.create_subprocess_exec(
-        KUBECTL, *arguments.split(), env={**os.environ, "KUBECONFIG": str(path), "HOME": str(tmp_path)},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    output, _ = await asyncio.wait_for(process.communicate(), 20)
-    assert expected in output.decode()
-    assert process.returncode == 0
+    assert expected in await kubectl(served, tmp_path, *arguments.split())
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.skipif(KUBECTL is None, reason="kubectl is not installed")
+async def test_kubectl_applies_labels_and_deletes_a_manifest(shared: Start, tmp_path: Path) -> None:
+    served = await shared("oom")
+    manifest = tmp_path / "manifest.json"
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "applied"}, "data": {"a": "b"}}
+    manifest.write_text(json.dumps(body))
+    assert "configmap/applied created" in await kubectl(served, tmp_path, "apply", "-f", str(manifest))
+    assert "configmap/applied labeled" in await kubectl(
+        served, tmp_path, "label", "cm", "applied", "seen=yes"
+    )
+    manifest.write_text(json.dumps({**body, "data": {"a": "c"}}))
+    assert "configmap/applied configured" in await kubectl(served, tmp_path, "apply", "-f", str(manifest))
+    stored = await served.get("/api/v1/namespaces/default/configmaps/applied")
+    assert (stored["data"], stored["metadata"]["labels"]) == ({"a": "c"}, {"seen": "yes"})
+    assert 'configmap "applied" deleted' in await kubectl(served, tmp_path, "delete", "-f", str(manifest))

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from mcp_servers.kubernetes.diagnose.fields import Obj, condition, name_of, namespace_of, number, text
+from mcp_servers.kubernetes.diagnose.fields import (
+    Obj,
+    condition,
+    mapping,
+    name_of,
+    namespace_of,
+    number,
+    text,
+)
 from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, ObjectRef, Severity
 from mcp_servers.kubernetes.diagnose.impact import wanted
 from mcp_servers.kubernetes.diagnose.podstate import GRACE, age, since
@@ -36,7 +44,7 @@ def autoscalers(snapshot: Snapshot, now: datetime) -> list[Finding]:
 
 
 def _target(hpa: Obj) -> ObjectRef:
-    target = hpa["spec"].get("scaleTargetRef") if isinstance(hpa.get("spec"), dict) else {}
+    target = mapping(hpa, "spec", "scaleTargetRef")
     return ObjectRef(text(target, "kind"), namespace_of(hpa), text(target, "name"))
 
 

@@ -13,6 +13,7 @@ from mcp_servers.kubernetes.diagnose.podstate import (
     GRACE,
     Container,
     age,
+    age_text,
     containers,
     down_node,
     is_down,
@@ -125,7 +126,7 @@ def slow_starts(snapshot: Snapshot, now: datetime) -> list[Finding]:
 
 def _slow(snapshot: Snapshot, pod: Obj, now: datetime) -> Finding:
     node = text(pod, "spec", "nodeName")
-    told = f"phase {text(pod, 'status', 'phase')}, on node {node}, created {duration(age(pod, now))} ago"
+    told = f"phase {text(pod, 'status', 'phase')}, on node {node}, created {age_text(age(pod, now))} ago"
     evidence = [Evidence(f"pod {name_of(pod)}", told)]
     evidence += [event.evidence(now) for event in snapshot.events(pod)[:2]]
     return at_root(
@@ -189,7 +190,7 @@ def evictions(snapshot: Snapshot, now: datetime) -> list[Finding]:
             continue
         judged = (Severity.LOW, "the pod was replaced and the workload is complete") if whole else None
         message = text(pod, "status", "message")
-        evidence = [Evidence(f"pod {name_of(pod)} {reason} {duration(ago)} ago", message or "no message")]
+        evidence = [Evidence(f"pod {name_of(pod)} {reason} {age_text(ago)} ago", message or "no message")]
         evidence += [e.evidence(now) for e in snapshot.events(pod, "Evicted") if e.message != message][:1]
         title = (
             "its pods are evicted by the node"

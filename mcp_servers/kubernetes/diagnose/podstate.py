@@ -18,7 +18,7 @@ from mcp_servers.kubernetes.diagnose.fields import (
     text,
 )
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot
-from mcp_servers.kubernetes.rendering import parse_time
+from mcp_servers.kubernetes.rendering import duration, parse_time
 
 GRACE = 120.0
 """Seconds in which a pod may be starting without anybody being told."""
@@ -94,6 +94,11 @@ def age(obj: Obj, now: datetime) -> float:
     """Seconds since it was created; an unknown time counts as long ago."""
     created = parse_time(text(obj, "metadata", "creationTimestamp"))
     return (now - created).total_seconds() if created else float("inf")
+
+
+def age_text(seconds: float) -> str:
+    """`12m`, for an age that may not be known."""
+    return duration(seconds) if seconds != float("inf") else "an unknown time"
 
 
 def since(timestamp: str, now: datetime) -> float | None:

@@ -53,6 +53,8 @@ def _checked(report: Report) -> str:
 
 def headline(report: Report) -> str:
     """`3 problems: 1 critical, 2 high (checked 143 objects in 9 namespaces)`."""
+    if not report.findings and not report.objects and report.scope.name:
+        return "Nothing was checked."
     if not report.findings:
         return f"No problems found ({_checked(report)})."
     counted = Counter(finding.severity for finding in report.findings)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from mcp_servers.kubernetes.diagnose.fields import Obj, condition, name_of, namespace_of, rows, text
+from mcp_servers.kubernetes.diagnose.fields import Obj, condition, mapping, name_of, namespace_of, rows, text
 from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, ObjectRef
 from mcp_servers.kubernetes.diagnose.impact import at_root
-from mcp_servers.kubernetes.diagnose.podstate import GRACE, age, claims, is_down, is_finished, is_terminating
+from mcp_servers.kubernetes.diagnose.podstate import (
+    GRACE,
+    age,
+    age_text,
+    claims,
+    is_down,
+    is_finished,
+    is_terminating,
+)
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, ref_of
-from mcp_servers.kubernetes.rendering import duration
 
 _UNREACHABLE = re.compile(
     r"node\.kubernetes\.io/(unreachable|not-ready)|node\(s\) (had|were) (unreachable|not ready)"
@@ -129,7 +136,7 @@ def _gated(snapshot: Snapshot, pod: Obj) -> Finding:
 
 def _ignored(snapshot: Snapshot, pod: Obj, now: datetime) -> Finding:
     scheduler = text(pod, "spec", "schedulerName") or "default-scheduler"
-    told = f"Pending, no node and no word of a scheduler after {duration(age(pod, now))}"
+    told = f"Pending, no node and no word of a scheduler after {age_text(age(pod, now))}"
     return at_root(
         snapshot,
         pod,
@@ -207,7 +214,7 @@ def _unschedulable(snapshot: Snapshot, pod: Obj, now: datetime) -> list[Finding]
 def _requests(pod: Obj) -> list[Evidence]:
     lines: list[Evidence] = []
     for container in rows(pod, "spec", "containers"):
-        requests = (container.get("resources") or {}).get("requests") or {}
+        requests = mapping(container, "resources", "requests")
         if requests:
             told = ", ".join(f"{key} {value}" for key, value in requests.items())
             lines.append(Evidence(f"container {text(container, 'name')} requests", told))
@@ -215,7 +222,7 @@ def _requests(pod: Obj) -> list[Evidence]:
 
 
 def _selector(pod: Obj) -> str:
-    selector = pod["spec"].get("nodeSelector") or {}
+    selector = mapping(pod, "spec", "nodeSelector")
     return ", ".join(f"{key}={value}" for key, value in selector.items())
 
 

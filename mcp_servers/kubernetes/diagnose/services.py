@@ -19,7 +19,7 @@ from mcp_servers.kubernetes.diagnose.fields import (
 from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, ObjectRef, Severity
 from mcp_servers.kubernetes.diagnose.impact import wanted
 from mcp_servers.kubernetes.diagnose.podstate import GRACE, age, is_ready, live
-from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, ref_of
+from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, controller_of, ref_of
 
 _TEMPLATED = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")
 _TEMPLATED_RESOURCES = ("deployments.apps", "statefulsets.apps", "daemonsets.apps", "pods")
@@ -45,7 +45,7 @@ def backing(snapshot: Snapshot, service: Obj) -> list[Obj]:
         one
         for one in found
         if matches(selector, mapping(one, "spec", "template", "metadata", "labels"))
-        and not (text(one, "kind") == "ReplicaSet" and one["metadata"].get("ownerReferences"))
+        and not (text(one, "kind") == "ReplicaSet" and controller_of(one))
     ]
 
 

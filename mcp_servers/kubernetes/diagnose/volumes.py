@@ -12,6 +12,7 @@ from mcp_servers.kubernetes.diagnose.impact import at_root
 from mcp_servers.kubernetes.diagnose.podstate import (
     GRACE,
     age,
+    age_text,
     claims,
     containers,
     down_node,
@@ -19,7 +20,6 @@ from mcp_servers.kubernetes.diagnose.podstate import (
     is_terminating,
 )
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, ref_of
-from mcp_servers.kubernetes.rendering import duration
 
 _FRESH = 900.0
 _MOUNTS = (
@@ -193,7 +193,7 @@ def _pending(snapshot: Snapshot, claim: Obj, now: datetime) -> list[Finding]:
     storage = snapshot.get("StorageClass", "", str(name)) if name else None
     events = snapshot.events(claim)
     failed = [e for e in events if e.reason in ("ProvisioningFailed", "FailedBinding", "VolumeMismatch")]
-    told = f"phase Pending for {duration(age(claim, now))}, storage class {name or 'none'}"
+    told = f"phase Pending for {age_text(age(claim, now))}, storage class {name or 'none'}"
     if mode := mapping(storage).get("volumeBindingMode"):
         told += f" ({mode})"
     evidence = [Evidence(f"claim {name_of(claim)}", told)]

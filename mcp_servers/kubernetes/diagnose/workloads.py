@@ -6,11 +6,11 @@ import re
 from datetime import datetime
 
 from mcp_servers.kubernetes.diagnose.events import Event
-from mcp_servers.kubernetes.diagnose.fields import Obj, condition, name_of, number, text
+from mcp_servers.kubernetes.diagnose.fields import Obj, condition, mapping, name_of, number, text
 from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, ObjectRef
 from mcp_servers.kubernetes.diagnose.impact import impact, ready, wanted
 from mcp_servers.kubernetes.diagnose.podstate import GRACE, age, down_node, is_ready, live, since
-from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, ref_of
+from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, controller_of, ref_of
 
 _FRESH = 3600.0
 _REFUSALS = (
@@ -129,7 +129,7 @@ def short_of_replicas(snapshot: Snapshot, now: datetime) -> list[Finding]:
     """Workloads with fewer ready pods than they should have, once a rollout had its time."""
     found: list[Finding] = []
     for workload in snapshot.kind("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"):
-        if text(workload, "kind") == "ReplicaSet" and workload["metadata"].get("ownerReferences"):
+        if text(workload, "kind") == "ReplicaSet" and controller_of(workload):
             continue
         exceeded = _deadline_exceeded(workload)
         if exceeded is not None or _short(snapshot, workload, now):
@@ -147,7 +147,7 @@ def _deadline_exceeded(workload: Obj) -> Evidence | None:
 
 def _short(snapshot: Snapshot, workload: Obj, now: datetime) -> bool:
     want = wanted(workload)
-    status = workload.get("status") or {}
+    status = mapping(workload, "status")
     observed = number(status, "observedGeneration", default=1)
     if not want or ready(workload) >= want or age(workload, now) < GRACE:
         return False

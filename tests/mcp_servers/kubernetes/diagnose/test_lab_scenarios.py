@@ -43,11 +43,21 @@ class LabReader:
         return answer.text
 
 
-async def diagnosed(*names: str, scope: Scope = Scope()) -> Report:  # noqa: B008
+_REPORTS: dict[tuple[str, ...], Report] = {}
+
+
+async def diagnosed(*names: str) -> Report:
+    """The report on a lab with these scenarios. A lab takes a while to build, so each is built once."""
+    if names not in _REPORTS:
+        _REPORTS[names] = await _diagnosed(*names)
+    return _REPORTS[names]
+
+
+async def _diagnosed(*names: str) -> Report:
     lab = lab_app.create_lab(names, now=lambda: NOW, tick_seconds=0)
     reader = LabReader(lab)
-    snapshot = await collect(reader, scope)
-    return await add_logs(reader, diagnose(snapshot, scope, NOW))
+    snapshot = await collect(reader, Scope())
+    return await add_logs(reader, diagnose(snapshot, Scope(), NOW))
 
 
 async def test_the_healthy_lab_has_no_problem() -> None:

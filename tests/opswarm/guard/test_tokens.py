@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import jwt
+import pytest
+
+from opswarm.errors import PermissionDenied, Unauthenticated
+from opswarm.guard.exchange import MAX_TURN_SECONDS, Exchange
+from opswarm.guard.principal import Kind, Principal, Role
+from opswarm.guard.tokens import (
+    AUDIENCE_EXCHANGE,
+    AUDIENCE_GATEWAY,
+    AUDIENCE_PERSON,
+    AUDIENCE_TOOLS,
+    SigningKey,
+    Verifier,
+    turn_audience,
+)
+
+PERSON = Principal(kind=Kind.PERSON, subject="person:ann", roles=frozenset({Role.VIEWER}))
+AGENT = Principal(kind=Kind.AGENT, subject="agent:devops")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_token_says_who_it_speaks_for() -> None:
+    key = SigningKey.generate()
+    signed = Verifier(key.public_pem()).verify(key.mint(PERSON, [AUDIENCE_PERSON], seconds=60), [AUDIENCE_PERSON])
+    assert signed.principal == PERSON
+    assert signed.principal.is_direct_person
+
+
+def test_a_token_for_another_door_is_refused() -> None:
+    key = SigningKey.generate()
+    token = key.mint(AGENT, [AUDIENCE_EXCHANGE], seconds=60)
+    with pytest.raises(Unauthenticated, match="not meant for this service"):
+        Verifier(key.public_pem()).verify(token, [AUDIENCE_PERSON, AUDIENCE_TOOLS])
+
+
+def test_a_token_of_another_key_is_refused_without_being_repeated() -> None:
+    token = SigningKey.generate().mint(PERSON, [AUDIENCE_PERSON], seconds=60)
+    with pytest.raises(Unauthenticated) as caught:
+        Verifier(SigningKey.generate().public_pem()).verify(token, [AUDIENCE_PERSON])
+    assert token not in str(caught.value)
+
+
+def test_a_token_that_ended_is_refused() -> None:
+    clock = Clock()
+    key = SigningKey.generate()
+    minted = SigningKey(key._key, clock=clock).mint(PERSON, [AUDIENCE_PERSON], seconds=60)
+    check = Verifier(key.public_pem(), clock=clock)
+    assert check.verify(minted, [AUDIENCE_PERSON])
+    clock.now += 80
+    with pytest.raises(Unauthenticated, match="expired"):
+        check.verify(minted, [AUDIENCE_PERSON])
+
+
+@pytest.mark.parametrize("forged", ["", "x", "a.b.c", "eyJhbGciOiJub25lIn0.e30."])
+def test_what_is_no_token_is_refused(forged: str) -> None:
+    with pytest.raises(Unauthenticated):
+        Verifier(SigningKey.generate().public_pem()).verify(forged, [AUDIENCE_PERSON])
+
+
+def test_the_public_key_used_as_a_shared_secret_forges_nothing() -> None:
+    key = SigningKey.generate()
+    claims = {"iss": "opswarm", "sub": "person:eve", "aud": AUDIENCE_PERSON, "exp": 4e9, "iat": 1, "kind": "person"}
+    raw = key.public_pem().replace(b"-----BEGIN PUBLIC KEY-----", b"").replace(b"-----END PUBLIC KEY-----", b"")
+    forged = jwt.encode(claims, raw.strip(), algorithm="HS256")
+    with pytest.raises(Unauthenticated):
+        Verifier(key.public_pem()).verify(forged, [AUDIENCE_PERSON])
+
+
+def _exchange(clock: Clock) -> tuple[SigningKey, Verifier, Exchange]:
+    key = SigningKey(SigningKey.generate()._key, clock=clock)
+    check = Verifier(key.public_pem(), clock=clock)
+    return key, check, Exchange(key, check, clock=clock)
+
+
+def test_a_turn_token_names_the_user_and_the_acting_agent() -> None:
+    key, check, exchange = _exchange(Clock())
+    proof = key.mint(PERSON, [AUDIENCE_PERSON], seconds=600)
+    agent = key.mint(AGENT, [AUDIENCE_EXCHANGE], seconds=600)
+    turn = check.verify(exchange.exchange(proof, agent, "task-1"), [AUDIENCE_TOOLS]).principal
+    assert (turn.subject, turn.actors, turn.task) == ("person:ann", ("agent:devops",), "task-1")
+    assert turn.roles == PERSON.roles
+    assert not turn.is_direct_person
+
+
+def test_a_turn_token_opens_no_front_door() -> None:
+    _, check, exchange = _exchange(Clock())
+    token = exchange.for_agent(PERSON, "devops", "t")
+    for audience in (AUDIENCE_PERSON, AUDIENCE_EXCHANGE, turn_audience("pr")):
+        with pytest.raises(Unauthenticated):
+            check.verify(token, [audience])
+    assert check.verify(token, [AUDIENCE_GATEWAY])
+
+
+def test_a_person_can_not_pass_for_an_agent_at_the_exchange() -> None:
+    key, _, exchange = _exchange(Clock())
+    proof = key.mint(PERSON, [AUDIENCE_PERSON], seconds=600)
+    with pytest.raises(Unauthenticated):
+        exchange.exchange(proof, proof, "t")
+
+
+def test_an_agent_can_not_renew_the_turn_of_another() -> None:
+    key, _, exchange = _exchange(Clock())
+    other = exchange.for_agent(PERSON, "pr", "t")
+    agent = key.mint(AGENT, [AUDIENCE_EXCHANGE], seconds=600)
+    with pytest.raises(Unauthenticated):
+        exchange.exchange(other, agent, "t")
+
+
+def test_a_turn_is_renewed_but_not_for_ever() -> None:
+    clock = Clock()
+    key, _, exchange = _exchange(clock)
+    agent = key.mint(AGENT, [AUDIENCE_EXCHANGE], seconds=100_000)
+    token = exchange.for_agent(PERSON, "devops", "t")
+    for _ in range(20):
+        clock.now += 240
+        if clock.now - 1_800_000_000 > MAX_TURN_SECONDS:
+            break
+        token = exchange.exchange(token, agent, "ignored")
+    with pytest.raises(PermissionDenied, match="too long"):
+        exchange.exchange(token, agent, "t")

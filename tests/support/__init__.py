@@ -1,0 +1,1 @@
+"""What tests are built with: real servers on loopback."""

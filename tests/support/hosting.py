@@ -1,0 +1,45 @@
+"""Serving apps on free loopback ports for the length of a test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from starlette.types import ASGIApp
+
+from opswarm.cli import hosting
+from opswarm.settings import Server, Settings, load
+
+FAST = Server(stop_seconds=1.0)
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
+    """The base URL of `app`, served over real HTTP."""
+    listener = hosting.listen("127.0.0.1", port)
+    async with hosting.hosted(app, listener, FAST):
+        yield hosting.url_of(listener)
+
+
+def settings_at(home: Path, **addresses: str) -> Settings:
+    """Settings that live in a test's own folder."""
+    return load(home=home, addresses=addresses)
+
+
+def free_port() -> int:
+    listener = hosting.listen("127.0.0.1", 0)
+    port: int = listener.getsockname()[1]
+    listener.close()
+    return port
+
+
+async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
+    """Waits, bounded, for a condition."""
+    async with asyncio.timeout(seconds):
+        while True:
+            held = condition()
+            if held if isinstance(held, bool) else await held:
+                return
+            await asyncio.sleep(0.02)
