@@ -10,20 +10,36 @@ import re2
 from opswarm.errors import InvalidInput
 from opswarm.guard.untrusted import cap_bytes, clean
 
-_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._:-]{0,251}[A-Za-z0-9])?$")
-_NAMESPACE = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
-_SINCE = re.compile(r"^(\d{1,6})(s|m|h|d)$")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._:-]{0,251}[A-Za-z0-9])?")
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_SINCE = re.compile(r"([0-9]{1,6})(s|m|h|d)")
 _UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MAX_PATTERN = 200
 
 
+def _options() -> Any:
+    options = re2.Options()
+    options.case_sensitive = False
+    options.log_errors = False  # A caller's typing error is nothing for this process's log.
+    return options
+
+
+_RE2 = _options()
+
+
 def _quoted(value: str) -> str:
-    return f"'{cap_bytes(clean(value), 80)}'"
+    return f"'{cap_bytes(' '.join(clean(value).split()), 80)}'"
 
 
 def name(value: str, field: str = "name") -> str:
-    if not _NAME.match(value):
+    if not _NAME.fullmatch(value):
         raise InvalidInput(f"{field}: {_quoted(value)} is not a Kubernetes name.")
+    return value
+
+
+def prefix(value: str, field: str = "name") -> str:
+    """A name, or the beginning of one: it may also end in a dash or a dot."""
+    name(value.rstrip("-."), field)
     return value
 
 
@@ -31,7 +47,7 @@ def namespace(value: str) -> str:
     """ "" and "*" and "all" mean every namespace."""
     if value in ("", "*", "all"):
         return ""
-    if not _NAMESPACE.match(value):
+    if not _NAMESPACE.fullmatch(value):
         raise InvalidInput(f"namespace: {_quoted(value)} is not a namespace name.")
     return value
 
@@ -40,7 +56,7 @@ def seconds(value: str, field: str = "since") -> int:
     """`15m`, `2h`, `1d` as seconds; "" is 0."""
     if not value:
         return 0
-    found = _SINCE.match(value.strip())
+    found = _SINCE.fullmatch(value.strip())
     if not found:
         raise InvalidInput(f"{field}: {_quoted(value)} is not a duration.", hint="Write it like 15m, 2h or 1d.")
     return int(found.group(1)) * _UNIT[found.group(2)]
@@ -57,8 +73,8 @@ def pattern(value: str, field: str) -> Any:
     if len(value) > _MAX_PATTERN:
         raise InvalidInput(f"{field}: the pattern is longer than {_MAX_PATTERN} characters.")
     try:
-        return re2.compile(f"(?i){value}")
-    except re2.error as error:
+        return re2.compile(value, _RE2)
+    except (re2.error, UnicodeError) as error:
         raise InvalidInput(
             f"{field}: {_quoted(value)} is not a regular expression (RE2, without look-around)."
         ) from error

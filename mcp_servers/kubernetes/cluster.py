@@ -39,6 +39,7 @@ DISCOVERY = (
 )
 _MAX_RETRY_WAIT = 3.0
 _MAX_BODY = 64 * 1024 * 1024
+_MAX_LOG = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +155,11 @@ class Cluster:
     async def logs(
         self, namespace: str, pod: str, container: str, *, previous: bool = False, tail: int = 100, since: int = 0
     ) -> str:
-        """The last `tail` lines of a container's log, `since` seconds back (0: all), cleaned."""
-        query: dict[str, str | int] = {"tailLines": tail, "timestamps": "true", "limitBytes": 2_000_000}
+        """The last `tail` lines of a container's log, `since` seconds back (0: all), cleaned.
+
+        Fewer lines when they would be over 2 MB: always the newest.
+        """
+        query: dict[str, str | int] = {"tailLines": tail, "timestamps": "true", "limitBytes": _MAX_LOG}
         if container:
             query["container"] = container
         if previous:
@@ -164,6 +168,10 @@ class Cluster:
             query["sinceSeconds"] = since
         path = f"/api/v1/namespaces/{segment(namespace)}/pods/{segment(pod)}/log"
         answer = await self.get(path, query, accept="*/*")
+        # limitBytes counts from the oldest of the lines, so a full answer lacks the newest.
+        while tail > 1 and len(answer.text.encode()) >= _MAX_LOG:
+            tail = max(1, tail // 4)
+            answer = await self.get(path, {**query, "tailLines": tail}, accept="*/*")
         return clean(answer.text)
 
 

@@ -11,7 +11,9 @@ MASK = "(masked)"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 _SECRET_NAME = re.compile(
-    r"(password|passwd|secret|token|api[_-]?key|private[_-]?key|credential|client[_-]?secret)", re.IGNORECASE
+    r"(password|passwd|passphrase|secret|token|credential|(api|private|access|auth|encryption|signing)[_-]?key"
+    r"|(^|_)(pwd|pass)$)",
+    re.IGNORECASE,
 )
 
 
@@ -20,7 +22,7 @@ def shown(item: Mapping[str, Any]) -> dict[str, Any]:
 
     Secret `data` and `stringData` keep their keys and lose their values; `last-applied-configuration`, which holds
     another copy of everything, is masked whole; environment variables whose name says that they are secret lose a
-    literal value; managedFields go.
+    literal value, be they a list as in a pod or a mapping as in many charts' values; managedFields go.
     """
     copy: dict[str, Any] = json.loads(json.dumps(item))
     metadata = copy.get("metadata")
@@ -47,7 +49,19 @@ def _mask_env(node: Any) -> None:
                 for entry in value:
                     if isinstance(entry, dict) and entry.get("value") and _SECRET_NAME.search(str(entry.get("name"))):
                         entry["value"] = MASK
+            if key == "env" and isinstance(value, dict):
+                _mask_mapping(value)
             _mask_env(value)
     elif isinstance(node, list):
         for value in node:
             _mask_env(value)
+
+
+def _mask_mapping(variables: dict[str, Any]) -> None:
+    for name, value in variables.items():
+        if not value or not _SECRET_NAME.search(name):
+            continue
+        if not isinstance(value, dict):
+            variables[name] = MASK
+        elif value.get("value"):
+            value["value"] = MASK

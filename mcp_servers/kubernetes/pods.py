@@ -10,7 +10,7 @@ from pydantic import Field
 
 from mcp_servers.kubernetes import arguments, quantities
 from mcp_servers.kubernetes.reading import Namespace
-from mcp_servers.kubernetes.rendering import age, fit_lines, parse_time, table
+from mcp_servers.kubernetes.rendering import TEXT_LIMIT, age, fit_lines, fitting, parse_time, table
 from mcp_servers.kubernetes.resources import Resources
 from opswarm.errors import InvalidInput, NotFound
 from opswarm.guard.untrusted import clean
@@ -18,6 +18,8 @@ from opswarm.mcp.tools import ToolOutput
 
 _MAX_FETCHED = 5_000
 _LINE = 500
+_LOG_LIMIT = TEXT_LIMIT - 500  # Room for the line above the log.
+_CONTAINERS = ("containers", "initContainers", "ephemeralContainers")
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 
 
@@ -41,28 +43,36 @@ class Pods:
         """Read a container's log, newest lines last."""
         arguments.bounded(tail, 1, 1000, "tail")
         wanted, unwanted = arguments.pattern(include, "include"), arguments.pattern(exclude, "exclude")
-        found, note = await self._pod(arguments.name(pod, "pod"), arguments.namespace(namespace))
+        back = arguments.seconds(since)
+        found, note = await self._pod(arguments.prefix(pod, "pod"), arguments.namespace(namespace))
         meta = found["metadata"]
-        chosen = container or _container(found)
+        chosen = container or _container(found, previous=previous)
         if container and container not in _containers(found):
             names = ", ".join(_containers(found))
             raise NotFound(f"Pod {meta['name']} has no container '{container}'.", hint=f"It has: {names}.")
-        fetched = _MAX_FETCHED if wanted or unwanted else tail
         text = await self._resources.cluster.logs(
-            meta["namespace"], meta["name"], chosen, previous=previous, tail=fetched, since=arguments.seconds(since)
+            meta["namespace"],
+            meta["name"],
+            chosen,
+            previous=previous,
+            tail=_MAX_FETCHED if wanted or unwanted else tail,
+            since=back,
         )
-        lines = text.splitlines()
+        lines = text.removesuffix("\n").split("\n") if text else []
         kept = [
-            line[:_LINE]
-            for line in lines
-            if (wanted is None or wanted.search(line)) and (unwanted is None or not unwanted.search(line))
-        ][-tail:]
+            _cut(line) for line in lines
+            if (wanted is None or _fits(wanted, line)) and (unwanted is None or not _fits(unwanted, line))
+        ][-tail:]  # fmt: skip
         source = f"{meta['namespace']}/{meta['name']} container {chosen}{' (previous run)' if previous else ''}"
-        head = [f"Log of {source}: {len(kept)} of {len(lines)} lines shown{note}"]
+        data = {"pod": meta["name"], "container": chosen, "lines": kept, "read": len(lines)}
         if not lines:
-            head = [f"The log of {source} is empty{f' in the last {since}' if since else ''}.{note}"]
-        body = fit_lines([*head, *kept], "lines", "tail, since, include or exclude", head=1)
-        return ToolOutput(body, {"pod": meta["name"], "container": chosen, "lines": kept, "read": len(lines)})
+            return ToolOutput(f"The log of {source} is empty{f' in the last {since}' if since else ''}.{note}", data)
+        # The oldest lines give way to the cap: what happened last matters most.
+        newest = kept[len(kept) - fitting(kept[::-1], _LOG_LIMIT) :]
+        head = f"Log of {source}: {len(newest)} of {len(lines)} lines shown{note}"
+        if len(newest) < len(kept):
+            head += " (the newest; narrow by tail, since, include or exclude)"
+        return ToolOutput("\n".join([head, *newest]), data)
 
     async def pods_top(
         self,
@@ -95,6 +105,8 @@ class Pods:
             for u in used[:limit]
         ]
         if not rows:
+            if where:
+                await self._resources.check_namespace(where)
             return ToolOutput("No pod metrics match.", {"pods": []})
         header = ("NAMESPACE", "POD", "CPU", "CPU LIMIT", "MEMORY", "MEMORY LIMIT")
         text = fit_lines(table(header, rows), "pods", "namespace or name", head=1, total=len(used))
@@ -114,26 +126,37 @@ class Pods:
         arguments.bounded(limit, 1, 500, "limit")
         back = arguments.seconds(since)
         now = datetime.now(UTC)
-        events = await self._resources.list_all("events", arguments.namespace(namespace))
+        where = arguments.namespace(namespace)
+        wanted = (await self._kind(kind)).lower() if kind else ""
+        events = await self._resources.list_all("events", where)
+        if where and not events:
+            await self._resources.check_namespace(where)
         kept = [
             e
             for e in events
             if name.lower() in str((e.get("involvedObject") or {}).get("name", "")).lower()
-            and (not kind or str((e.get("involvedObject") or {}).get("kind", "")).lower() == kind.lower())
+            and (not wanted or str((e.get("involvedObject") or {}).get("kind", "")).lower() == wanted)
             and (not type or e.get("type") == type)
-            and (not reason or e.get("reason") == reason)
+            and (not reason or str(e.get("reason", "")).lower() == reason.lower())
             and (not back or _seconds_ago(e, now) <= back)
         ]
         kept.sort(key=lambda e: _seconds_ago(e, now))
         if not kept:
             return ToolOutput(f"No events match (of {len(events)} read).", {"events": []})
         header = ("LAST", "TYPE", "REASON", "OBJECT", "COUNT", "MESSAGE")
-        rows = [_event_row(e, now, spread=not namespace) for e in kept[:limit]]
+        rows = [_event_row(e, now, spread=not where) for e in kept[:limit]]
         lines = _long_table(header, rows)
         advice = "namespace, name, type, reason or since"
         return ToolOutput(
             fit_lines(lines, "events", advice, head=1, total=len(kept)), {"events": [list(r) for r in rows]}
         )
+
+    async def _kind(self, kind: str) -> str:
+        """The Kind that a plural or short name stands for. Events may be about kinds that are gone."""
+        try:
+            return (await self._resources.find(kind)).kind
+        except NotFound:
+            return kind
 
     async def _pod(self, pod: str, namespace: str) -> tuple[Mapping[str, Any], str]:
         """The pod of that name, else the one whose name begins so: with several, the least healthy."""
@@ -142,6 +165,8 @@ class Pods:
         starts = [p for p in found if p["metadata"]["name"].startswith(pod)]
         matches = exact or starts or [p for p in found if pod in p["metadata"]["name"]]
         if not matches:
+            if namespace:
+                await self._resources.check_namespace(namespace)
             raise NotFound(
                 f"No pod is named '{pod}'{f' in namespace {namespace}' if namespace else ''}, nor begins so.",
                 hint="pods_list shows those there are.",
@@ -170,26 +195,46 @@ def _statuses(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _health(pod: Mapping[str, Any]) -> tuple[bool, int]:
-    """Sorts the least healthy first."""
+    """Sorts the least healthy first. A pod that ran to its end is not ready, and healthy."""
     statuses = _statuses(pod)
-    return all(s.get("ready") for s in statuses), -sum(int(s.get("restartCount") or 0) for s in statuses)
+    phase = (pod.get("status") or {}).get("phase")
+    healthy = phase == "Succeeded" or (phase != "Failed" and all(s.get("ready") for s in statuses))
+    return healthy, -sum(int(s.get("restartCount") or 0) for s in statuses)
 
 
 def _containers(pod: Mapping[str, Any]) -> list[str]:
     spec = pod.get("spec") or {}
-    return [c["name"] for c in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]]
+    return [c["name"] for field in _CONTAINERS for c in spec.get(field) or ()]
 
 
-def _container(pod: Mapping[str, Any]) -> str:
-    """The container to read: the one that fails, else the annotated default, else the first."""
-    for status in _statuses(pod):
-        state = status.get("state") or {}
-        waiting = (state.get("waiting") or {}).get("reason") not in (None, "PodInitializing", "ContainerCreating")
-        if waiting or int((state.get("terminated") or {}).get("exitCode") or 0) != 0:
-            return str(status["name"])
+def _container(pod: Mapping[str, Any], *, previous: bool) -> str:
+    """The container to read: the one that fails (or, for the previous run, one that had one), else the first that
+    runs without being ready, else the annotated default, else the first."""
+    statuses = _statuses(pod)
+    failing = [s for s in statuses if _fails(s.get("state") or {})]
+    if previous:
+        had_one = [s for s in statuses if (s.get("lastState") or {}).get("terminated")]
+        failing = [s for s in had_one if s in failing] or had_one or failing
+    unready = [s for s in statuses if (s.get("state") or {}).get("running") is not None and not s.get("ready")]
+    for status in (*failing, *unready):
+        return str(status["name"])
     preferred = (pod["metadata"].get("annotations") or {}).get(_DEFAULT_CONTAINER)
     names = _containers(pod)
     return preferred if preferred in names else names[0]
+
+
+def _fails(state: Mapping[str, Any]) -> bool:
+    waiting = (state.get("waiting") or {}).get("reason") not in (None, "PodInitializing", "ContainerCreating")
+    return waiting or int((state.get("terminated") or {}).get("exitCode") or 0) != 0
+
+
+def _fits(expression: Any, line: str) -> bool:
+    """Whether a log line matches, with its timestamp or without: an anchor means the message."""
+    return bool(expression.search(line) or expression.search(line.partition(" ")[2]))
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LINE else f"{line[:_LINE]}…"
 
 
 def _key(item: Mapping[str, Any]) -> tuple[str, str]:
@@ -197,18 +242,30 @@ def _key(item: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _usage(metric: Mapping[str, Any], pod: Mapping[str, Any] | None) -> dict[str, Any]:
-    used = [c.get("usage") or {} for c in metric.get("containers") or ()]
+    measured = {str(c.get("name")): c.get("usage") or {} for c in metric.get("containers") or ()}
+    spec = (pod or {}).get("spec") or {}
+    # Only of the containers that are measured: init containers that have ended use nothing.
     limits = [
-        (c.get("resources") or {}).get("limits") or {} for c in ((pod or {}).get("spec") or {}).get("containers") or ()
+        (c.get("resources") or {}).get("limits") or {}
+        for field in _CONTAINERS
+        for c in spec.get(field) or ()
+        if c["name"] in measured
     ]
     return {
         "namespace": metric["metadata"].get("namespace", ""),
         "pod": metric["metadata"]["name"],
-        "cpu": sum(quantities.parse(str(u.get("cpu", "0"))) for u in used),
-        "memory": sum(quantities.parse(str(u.get("memory", "0"))) for u in used),
-        "cpu_limit": sum(quantities.parse(str(c.get("cpu", "0"))) for c in limits),
-        "memory_limit": sum(quantities.parse(str(c.get("memory", "0"))) for c in limits),
+        "cpu": sum(quantities.parse(str(u.get("cpu", "0"))) for u in measured.values()),
+        "memory": sum(quantities.parse(str(u.get("memory", "0"))) for u in measured.values()),
+        "cpu_limit": _sum_of_limits(limits, "cpu"),
+        "memory_limit": _sum_of_limits(limits, "memory"),
     }
+
+
+def _sum_of_limits(limits: Sequence[Mapping[str, Any]], resource: str) -> float:
+    """0 when one container has no limit: then the pod has none."""
+    if not all(c.get(resource) for c in limits):
+        return 0.0
+    return sum(quantities.parse(str(c[resource])) for c in limits)
 
 
 def _limit(value: float, write: Any) -> str:

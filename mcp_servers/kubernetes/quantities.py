@@ -10,7 +10,7 @@ _SUFFIXES = {
 
 def parse(quantity: str) -> float:
     """Cores or bytes. 0.0 for what is not a quantity."""
-    digits = quantity.rstrip("numkMGTPEi")
+    digits = quantity.rstrip("numkKMGTPEi")
     try:
         return float(digits) * _SUFFIXES[quantity[len(digits) :]]
     except (ValueError, KeyError):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mcp_servers.kubernetes import arguments
+from mcp_servers.kubernetes import arguments, quantities
 from mcp_servers.kubernetes.masking import shown
-from mcp_servers.kubernetes.rendering import age, fit_lines, fit_text, server_table, table, to_yaml
+from mcp_servers.kubernetes.rendering import age, fit_lines, fit_text, fitting, server_table, table, to_yaml
 from mcp_servers.kubernetes.resources import Page, Resource, Resources
 from opswarm.errors import InvalidInput, NotFound, OpswarmError
 from opswarm.mcp.tools import ToolOutput
@@ -58,8 +58,16 @@ class Reading:
             where = await self._namespace_of(resource, name)
         if output == "table":
             selector = f"metadata.name={name}"
-            return await self._list(resource, where, "", selector, 1, "", "table")
-        item = (await self._resources.cluster.get(resource.path(where, name))).json()
+            row = await self._list(resource, where, "", selector, 1, "", "table")
+            if not (row.data or {}).get("rows"):
+                raise NotFound(f"No {resource.kind} is named '{name}'{f' in namespace {where}' if where else ''}.")
+            return row
+        try:
+            item = (await self._resources.cluster.get(resource.path(where, name))).json()
+        except NotFound:
+            if where and resource.namespaced:
+                await self._resources.check_namespace(where)
+            raise
         safe = shown(item)
         return ToolOutput(fit_text(to_yaml(safe), "asking for output=table"), {"object": safe})
 
@@ -89,12 +97,9 @@ class Reading:
         now = datetime.now(UTC)
         nodes = page.body.get("items") or ()
         header = ("NAME", "STATUS", "ROLES", "VERSION", "ARCH", "CPU", "MEMORY", "CONDITIONS", "AGE")
-        lines = table(header, [_node_row(n, usage, now) for n in nodes])
-        if note:
-            lines.append(note)
-        return ToolOutput(
-            fit_lines(lines, "nodes", "limit", head=1), {"nodes": [n["metadata"]["name"] for n in nodes]}
-        )
+        text = _paged(table(header, [_node_row(n, usage, now) for n in nodes]), "nodes", "limit", page)
+        names = [n["metadata"]["name"] for n in nodes]
+        return ToolOutput(f"{text}\n{note}" if note else text, {"nodes": names, "cursor": page.cursor})
 
     async def _node_usage(self) -> tuple[dict[str, dict[str, str]], str]:
         try:
@@ -120,20 +125,22 @@ class Reading:
         self, resource: Resource, namespace: str, labels: str, fields: str, limit: int, cursor: str, output: str
     ) -> ToolOutput:
         arguments.bounded(limit, 1, 500, "limit")
-        where = arguments.namespace(namespace)
+        where = arguments.namespace(namespace) if resource.namespaced else ""
         page = await self._resources.list_page(
             resource, where, label_selector=labels, field_selector=fields, limit=limit, cursor=cursor,
             table=output == "table",
         )  # fmt: skip
         if where and not _count(page):
-            await self._check_namespace(where)
+            await self._resources.check_namespace(where)
         scope = f" in namespace {where}" if where else ""
         if not _count(page):
             return ToolOutput(f"No {resource.plural} match{scope}.", {"items": [], "cursor": ""})
         if output == "yaml":
             items = [shown({"kind": resource.kind, **i}) for i in page.body.get("items") or ()]
-            text = "---\n".join(to_yaml(i) for i in items)
-            return ToolOutput(_paged(fit_text(text, _NARROW), page), {"items": items, "cursor": page.cursor})
+            whole = "---\n".join(to_yaml(i) for i in items)
+            text = fit_text(whole, f"{_NARROW}, or read page by page with a lower limit")
+            text += _continuation(page) if text == whole else ""
+            return ToolOutput(text, {"items": items, "cursor": page.cursor})
         return self._as_table(resource, page, where)
 
     def _as_table(self, resource: Resource, page: Page, namespace: str) -> ToolOutput:
@@ -142,33 +149,32 @@ class Reading:
             header, rows = server_table(page.body, with_namespace=spread)
         else:
             header, rows = _plain_rows(page.body.get("items") or (), spread)
-        total = len(rows) + (page.remaining or 0)
-        text = fit_lines(table(header, rows), resource.plural, _NARROW, head=1, total=total)
-        data = {"columns": header, "rows": rows, "cursor": page.cursor}
-        return ToolOutput(_paged(text, page), data)
-
-    async def _check_namespace(self, namespace: str) -> None:
-        """An empty list in a namespace that isn't there is a mistake, not an answer."""
-        found = await self._resources.find("namespaces")
-        try:
-            await self._resources.cluster.get(found.path("", namespace))
-        except NotFound as error:
-            raise NotFound(
-                f"There is no namespace '{namespace}'.", hint="namespaces_list shows those there are."
-            ) from error
-        except OpswarmError:
-            return  # The list itself worked; whether the namespace may be read is another question.
+        text = _paged(table(header, rows), resource.plural, _NARROW, page)
+        return ToolOutput(text, {"columns": header, "rows": rows, "cursor": page.cursor})
 
 
 def _count(page: Page) -> int:
     return len(page.body.get("rows") or page.body.get("items") or ())
 
 
-def _paged(text: str, page: Page) -> str:
+def _paged(lines: Sequence[str], what: str, advice: str, page: Page) -> str:
+    """A table with its header, within the cap, and where to continue.
+
+    A page of which only a part fits gets no cursor, which would skip the rest of it.
+    """
+    rows = len(lines) - 1
+    total = rows + (page.remaining or 0)
+    shown = fitting(lines) - 1
+    if shown < rows:
+        return fit_lines(lines, what, f"{advice}, or read page by page with limit={shown}", head=1, total=total)
+    return fit_lines(lines, what, advice, head=1, total=total) + _continuation(page)
+
+
+def _continuation(page: Page) -> str:
     if not page.cursor:
-        return text
+        return ""
     more = f"{page.remaining} more" if page.remaining is not None else "more"
-    return f"{text}\n({more}; continue with cursor={page.cursor})"
+    return f"\n({more}; continue with cursor={page.cursor})"
 
 
 def _plain_rows(items: Sequence[Any], spread: bool) -> tuple[list[str], list[list[str]]]:
@@ -180,6 +186,10 @@ def _plain_rows(items: Sequence[Any], spread: bool) -> tuple[list[str], list[lis
         row = [str(meta.get("namespace", ""))] if spread else []
         rows.append([*row, str(meta.get("name", "")), age(meta.get("creationTimestamp"), now)])
     return [*header, "NAME", "AGE"], rows
+
+
+def _amount(quantity: str | None, write: Callable[[float], str]) -> str:
+    return write(quantities.parse(quantity)) if quantity else "?"
 
 
 def _node_row(node: Any, usage: dict[str, dict[str, str]], now: datetime) -> list[str]:
@@ -198,8 +208,8 @@ def _node_row(node: Any, usage: dict[str, dict[str, str]], now: datetime) -> lis
         ",".join(sorted(r for r in roles if r)) or "-",
         str(info.get("kubeletVersion", "?")),
         str(info.get("architecture", "?")),
-        f"{used.get('cpu', '?')} of {room.get('cpu', '?')}",
-        f"{used.get('memory', '?')} of {room.get('memory', '?')}",
+        f"{_amount(used.get('cpu'), quantities.cores)} of {_amount(room.get('cpu'), quantities.cores)}",
+        f"{_amount(used.get('memory'), quantities.mebibytes)} of {_amount(room.get('memory'), quantities.mebibytes)}",
         ",".join(raised) or "-",
         age(meta.get("creationTimestamp"), now),
     ]

@@ -76,15 +76,19 @@ def to_yaml(value: Mapping[str, Any]) -> str:
     return clean(str(yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True, width=110)))
 
 
+def fitting(lines: Sequence[str], limit: int = TEXT_LIMIT) -> int:
+    """How many lines from the first fit `limit` bytes."""
+    size = 0
+    for number, line in enumerate(lines):
+        size += len(line.encode()) + 1
+        if size > limit:
+            return number
+    return len(lines)
+
+
 def fit_lines(lines: Sequence[str], what: str, advice: str, *, head: int = 0, total: int | None = None) -> str:
     """`lines` within the cap, the first `head` of them not counted; a cut says "N of M … shown, narrow by …"."""
-    kept: list[str] = []
-    size = 0
-    for line in lines:
-        size += len(line.encode()) + 1
-        if size > TEXT_LIMIT:
-            break
-        kept.append(line)
+    kept = list(lines[: fitting(lines)])
     shown, every = max(0, len(kept) - head), max(total or 0, len(lines) - head)
     if shown < every:
         kept.append(f"({shown} of {every} {what} shown; narrow by {advice})")

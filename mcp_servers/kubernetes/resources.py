@@ -43,7 +43,8 @@ class Resource:
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     def names(self) -> tuple[str, ...]:
-        return (self.plural, self.singular, self.kind.lower(), self.full_name, *self.short_names)
+        plain = (self.plural, self.singular, self.kind.lower(), *self.short_names)
+        return (*plain, *(f"{n}.{self.group}" for n in plain if n and self.group))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Resources:
         self._lock = asyncio.Lock()
 
     async def find(self, name: str) -> Resource:
-        """The resource that `name` (kind, plural, singular, short name or `plural.group`) stands for.
+        """The resource that `name` (kind, plural, singular or short name, alone or with its group: `NAME.GROUP`) stands for.
 
         Several groups may have it: built-in ones win. Raises `NotFound` with the closest names.
         """
@@ -130,6 +131,19 @@ class Resources:
                 return items
             if len(items) >= _MAX_OBJECTS:
                 raise InvalidInput(f"There are over {_MAX_OBJECTS} {resource}.", hint="Narrow by namespace.")
+
+    async def check_namespace(self, namespace: str) -> None:
+        """Raises `NotFound` when the API server says that there is no such namespace: nothing was found in it,
+        and that would be a wrong answer. Who may not read namespaces gets no check."""
+        try:
+            found = await self.find("namespaces")
+            await self.cluster.get(found.path("", namespace))
+        except NotFound as error:
+            raise NotFound(
+                f"There is no namespace '{namespace}'.", hint="namespaces_list shows those there are."
+            ) from error
+        except OpswarmError:
+            return
 
     async def logs(self, namespace: str, pod: str, container: str, *, previous: bool, tail: int) -> str:
         return await self.cluster.logs(namespace, pod, container, previous=previous, tail=tail)

@@ -64,8 +64,8 @@ class _Wire(httpx2.AsyncBaseTransport):
         self._inner = inner
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        if (token := bearer.get()) is not None:
-            request.headers["Authorization"] = f"Bearer {token()}"
+        if (token := bearer.get()) is not None and (value := token()):
+            request.headers["Authorization"] = f"Bearer {value}"
         if parent := traceparent():
             request.headers["traceparent"] = parent
         try:

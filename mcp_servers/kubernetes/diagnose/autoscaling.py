@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 from mcp_servers.kubernetes.diagnose.fields import (
@@ -26,6 +27,8 @@ _METRICS = {
     "FailedGetObjectMetric": "custom.metrics.k8s.io",
     "FailedGetExternalMetric": "external.metrics.k8s.io",
 }
+_STARTING = re.compile(r"did not receive metrics|no metrics returned|pods might be unready", re.IGNORECASE)
+"""What an autoscaler says for a while about pods that have just started."""
 _TARGETS = {
     "Deployment": "deployments.apps",
     "StatefulSet": "statefulsets.apps",
@@ -83,7 +86,7 @@ def _blind(snapshot: Snapshot, hpa: Obj, now: datetime) -> Finding | None:
     reason = text(row, "reason")
     if not row or reason in ("ScalingDisabled", "BackoffBoth", "BackoffDownscale", "BackoffUpscale"):
         return None
-    if age(hpa, now) < GRACE:
+    if age(hpa, now) < GRACE and _STARTING.search(text(row, "message")):
         return None
     target = snapshot.find(_target(hpa))
     if target is not None and not wanted(target):

@@ -25,7 +25,7 @@ from mcp_servers.kubernetes.diagnose.correlate import correlate
 from mcp_servers.kubernetes.diagnose.fields import namespace_of, text
 from mcp_servers.kubernetes.diagnose.finding import Finding, ObjectRef
 from mcp_servers.kubernetes.diagnose.report import Report, Scope
-from mcp_servers.kubernetes.diagnose.scoping import related, resolve
+from mcp_servers.kubernetes.diagnose.scoping import kind_named, related, resolve
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot
 
 Analyzer: TypeAlias = Callable[[Snapshot, datetime], list[Finding]]
@@ -101,6 +101,4 @@ def _in_namespace(finding: Finding, namespace: str) -> bool:
 
 def _of_kind(finding: Finding, kind: str) -> bool:
     refs = (finding.object, *finding.affects, *((finding.subject,) if finding.subject else ()))
-    return any(
-        ref.kind.lower() == kind.lower().removesuffix("s") or ref.kind.lower() == kind.lower() for ref in refs
-    )
+    return kind_named(kind) in {ref.kind for ref in refs}

@@ -49,6 +49,7 @@ class Event:
 
 
 def read_event(obj: Obj) -> Event:
+    """One event of either API; a time it lacks counts as 1970."""
     about = at(obj, "involvedObject") or at(obj, "regarding") or {}
     last = next((when for path in _TIMES if (when := parse_time(text(obj, *path)))), _NEVER)
     count = number(obj, "series", "count") or number(obj, "count") or number(obj, "deprecatedCount") or 1

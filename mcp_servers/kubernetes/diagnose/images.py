@@ -90,7 +90,7 @@ PROBLEMS = (
     ),
     _problem(
         "ImageRegistryDNS",
-        r"no such host|server misbehaving|temporary failure in name resolution|NXDOMAIN"
+        r"no such host|lookup \S+: try again|server misbehaving|temporary failure in name resolution|NXDOMAIN"
         r"|lookup \S+( on \S+)?: (i/o timeout|read udp)",
         "the name of the registry of {image} can't be resolved",
         "Check the registry's host name in the image, and DNS on the node.",

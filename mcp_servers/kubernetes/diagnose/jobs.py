@@ -6,11 +6,13 @@ from datetime import datetime
 
 from mcp_servers.kubernetes.diagnose.fields import Obj, at, condition, name_of, number, text
 from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, LogSource, Severity
-from mcp_servers.kubernetes.diagnose.podstate import Container, containers
+from mcp_servers.kubernetes.diagnose.podstate import Container, containers, since
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, controller_of, ref_of
 from mcp_servers.kubernetes.diagnose.termination import exit_evidence, explain, log_source
+from mcp_servers.kubernetes.rendering import duration
 
-_WEEK = 7 * 86400.0
+_DAY = 86400.0
+_WEEK = 7 * _DAY
 
 
 def failed_jobs(snapshot: Snapshot, now: datetime) -> list[Finding]:
@@ -100,6 +102,7 @@ def _failed(snapshot: Snapshot, job: Obj, told: Obj, now: datetime) -> Finding:
         for event in snapshot.events(job, reason)[:1]
         if event.message != text(told, "message")
     ]
+    severity, ago = Severity.MEDIUM, since(text(told, "lastTransitionTime"), now)
     if root.kind == "CronJob":
         title, why = (
             f"its last run failed{phrase}",
@@ -107,11 +110,11 @@ def _failed(snapshot: Snapshot, job: Obj, told: Obj, now: datetime) -> Finding:
         )
     else:
         title, why = f"the Job failed{phrase}", "its work was not done, and it does not try again by itself"
+        if ago is not None and ago > _DAY:
+            severity, why = Severity.LOW, f"it failed {duration(ago)} ago and does not try again by itself"
     if reason == "DeadlineExceeded":
         step = "Raise activeDeadlineSeconds, or find why it takes so long."
-    return Finding(
-        root, Severity.MEDIUM, why, reason, title, tuple(evidence), step, subject=ref_of(job), logs=logs
-    )
+    return Finding(root, severity, why, reason, title, tuple(evidence), step, subject=ref_of(job), logs=logs)
 
 
 def _retrying(snapshot: Snapshot, job: Obj, now: datetime) -> Finding:
@@ -129,6 +132,7 @@ def _retrying(snapshot: Snapshot, job: Obj, now: datetime) -> Finding:
         tuple(evidence),
         step,
         subject=ref_of(job),
+        symptom=True,
         logs=logs,
     )
 

@@ -29,7 +29,8 @@ def nodes_down(snapshot: Snapshot, now: datetime) -> list[Finding]:
 
 
 def _joining(node: Obj, now: datetime) -> bool:
-    return age(node, now) < GRACE
+    lasted = since(text(condition(node, "Ready"), "lastTransitionTime"), now)
+    return age(node, now) < GRACE and (lasted is None or lasted < GRACE)
 
 
 def _control_plane(node: Obj) -> bool:

@@ -113,12 +113,17 @@ def slow_starts(snapshot: Snapshot, now: datetime) -> list[Finding]:
             c.last_exit for c in states
         ):
             continue
-        sandbox = [e for e in snapshot.events(pod, "FailedCreatePodSandBox") if e.age(now) < _FRESH]
+        sandbox = [
+            e
+            for e in snapshot.events(pod, "FailedCreatePodSandBox", "NetworkNotReady")
+            if e.age(now) < _FRESH
+        ]
         if sandbox and age(pod, now) > GRACE / 4:
             title = "the pod's sandbox can't be created, so none of its containers starts"
             step = "Look at the network plugin (CNI) and the container runtime on the node."
             lines = [sandbox[0].evidence(now)]
-            found.append(at_root(snapshot, pod, "SandboxFailed", title, lines, step))
+            suspects = _node_suspect(snapshot, pod)
+            found.append(at_root(snapshot, pod, "SandboxFailed", title, lines, step, suspects=suspects))
         elif age(pod, now) > _LONG_START:
             found.append(_slow(snapshot, pod, now))
     return found

@@ -111,6 +111,12 @@ def is_ready(pod: Obj) -> bool:
     return text(condition(pod, "Ready"), "status") == "True"
 
 
+def unready_for(pod: Obj, now: datetime) -> float:
+    """Seconds since the pod was ready for the last time, or since it was made."""
+    lost = since(text(condition(pod, "Ready"), "lastTransitionTime"), now)
+    return age(pod, now) if lost is None else lost
+
+
 def is_finished(pod: Obj) -> bool:
     return text(pod, "status", "phase") in ("Succeeded", "Failed")
 

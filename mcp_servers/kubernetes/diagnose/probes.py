@@ -18,6 +18,7 @@ from mcp_servers.kubernetes.diagnose.podstate import (
     is_ready,
     is_terminating,
     since,
+    unready_for,
 )
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, ref_of
 from mcp_servers.kubernetes.rendering import duration
@@ -43,6 +44,17 @@ def failing_probes(snapshot: Snapshot, now: datetime) -> list[Finding]:
         elif all(c.running and c.ready for c in main) and age(pod, now) > GRACE:
             found.append(_gate(snapshot, pod, now))
     return found
+
+
+def is_starting(pod: Obj, now: datetime) -> bool:
+    """Whether the pod is not ready and still has time to become so: its grace, or what its probes give it."""
+    if unready_for(pod, now) <= GRACE:
+        return True
+    return any(
+        c.running and _unready(c) and not _overdue(c, pod, now)
+        for c in containers(pod)
+        if not c.init or c.sidecar
+    )
 
 
 def _unready(container: Container) -> bool:

@@ -50,6 +50,19 @@ _REASONS = (
         "Make the node that holds the volume available, or move the data to another volume.",
     ),
     (
+        r"node\.kubernetes\.io/(unreachable|not-ready|network-unavailable)|node\(s\) were not ready"
+        r"|cloudprovider\.kubernetes\.io/(uninitialized|shutdown)",
+        "NodesUnavailable",
+        "nodes that could take it are not ready",
+        "Bring the nodes back that are not ready.",
+    ),
+    (
+        r"node\.kubernetes\.io/(disk|memory|pid)-pressure|node\(s\) had (disk|memory|pid) pressure",
+        "NodePressure",
+        "nodes that could take it are short of memory, disk space or process ids",
+        "Relieve the nodes that report a pressure.",
+    ),
+    (
         r"untolerated taint|had taint",
         "UntoleratedTaint",
         "nodes carry a taint that it does not tolerate",
@@ -74,7 +87,7 @@ _REASONS = (
         "Stop what uses the host port, or use another one.",
     ),
     (
-        r"were unschedulable|node\(s\) unschedulable",
+        r"were unschedulable|node\(s\) unschedulable|node\.kubernetes\.io/unschedulable",
         "NodesCordoned",
         "the nodes that fit are cordoned",
         "Uncordon a node.",
@@ -152,7 +165,7 @@ def _why(message: str) -> tuple[str, str, str]:
     pod to one node makes the taint or the cordon of that node the reason."""
     found = [row for row in _REASONS if re.search(row[0], _without_preemption(message), re.IGNORECASE)]
     causes = [row[1] for row in found]
-    for decisive in ("UntoleratedTaint", "NodesCordoned"):
+    for decisive in ("NodesUnavailable", "NodePressure", "NodesCordoned", "UntoleratedTaint"):
         tied = {"VolumeNodeAffinity", "NodeSelectorMismatch"} & set(causes)
         only = not {"UnboundClaim", "ClaimMissing", "InsufficientResources"} & set(causes)
         if tied and only and decisive in causes and not _control_plane_only(message, decisive):
@@ -235,6 +248,10 @@ def _suspects(snapshot: Snapshot, pod: Obj, message: str) -> tuple[ObjectRef, ..
             found.append(ref_of(claim))
     if _UNREACHABLE.search(message):
         found += [ref_of(node) for node in snapshot.kind("Node") if is_down(node)]
+    for kind in ("Disk", "Memory", "PID"):
+        if f"{kind.lower()}-pressure" in message:
+            nodes = snapshot.kind("Node")
+            found += [ref_of(n) for n in nodes if text(condition(n, f"{kind}Pressure"), "status") == "True"]
     return tuple(found)
 
 

@@ -62,7 +62,7 @@ def resolve(snapshot: Snapshot, scope: Scope) -> tuple[list[ObjectRef], list[str
     ]
     found = [ref for ref in pool if ref.name.lower() == wanted]
     exact = bool(found)
-    if not found and not scope.kind:
+    if not found:
         found = _heads(snapshot, [ref for ref in pool if wanted in ref.name.lower()])
     named = one_line(scope.name, 100)
     if not found:

@@ -18,7 +18,8 @@ from mcp_servers.kubernetes.diagnose.fields import (
 )
 from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, ObjectRef, Severity
 from mcp_servers.kubernetes.diagnose.impact import wanted
-from mcp_servers.kubernetes.diagnose.podstate import GRACE, age, is_ready, live
+from mcp_servers.kubernetes.diagnose.podstate import is_ready, live
+from mcp_servers.kubernetes.diagnose.probes import is_starting
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, controller_of, ref_of
 
 _TEMPLATED = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")
@@ -147,7 +148,7 @@ def _symptom(ref: ObjectRef, suspects: tuple[ObjectRef, ...], evidence: list[Evi
 
 
 def _none_ready(snapshot: Snapshot, service: Obj, pods: list[Obj], now: datetime) -> list[Finding]:
-    if all(age(pod, now) < GRACE for pod in pods):
+    if all(is_starting(pod, now) for pod in pods):
         return []
     roots = tuple(dict.fromkeys(snapshot.root(pod) for pod in pods))
     told = f"{_selector_text(service)} (matches {len(pods)} pods, 0 of them ready)"

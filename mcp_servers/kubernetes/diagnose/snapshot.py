@@ -77,14 +77,14 @@ class Snapshot:
         `missing` maps a resource such as "pods" or "deployments.apps" to the reason it was not listed.
         """
         by_ref: dict[ObjectRef, Obj] = {}
-        events: dict[ObjectRef, dict[tuple[str, str], Event]] = {}
+        events: dict[ObjectRef, dict[tuple[str, str, str], Event]] = {}
         for obj in _flatten(objects):
             kind, group = text(obj, "kind"), text(obj, "apiVersion").rpartition("/")[0]
             if not kind or (text(obj, "apiVersion") and group not in GROUPS.get(kind, (group,))):
                 continue
             if kind == "Event":
                 event = read_event(obj)
-                key = (uid_of(obj) or f"{namespace_of(obj)}/{name_of(obj)}", event.reason)
+                key = (uid_of(obj) or f"{namespace_of(obj)}/{name_of(obj)}", event.reason, event.message)
                 events.setdefault(event.about, {})[key] = event
             else:
                 by_ref[ref_of(obj)] = obj
@@ -129,7 +129,8 @@ class Snapshot:
 
     def events(self, obj: Obj, *reasons: str) -> list[Event]:
         """The events about this very object (not an earlier one of its name), newest first."""
-        uid = uid_of(obj)
+        # The kubelet writes a node's name where its events should have the node's uid.
+        uid = uid_of(obj) if text(obj, "kind") != "Node" else ""
         found = self._events.get(ref_of(obj), ())
         return [
             event

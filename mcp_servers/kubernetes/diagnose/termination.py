@@ -188,7 +188,7 @@ def _crashing(pod: Obj, container: Container, now: datetime) -> bool:
             not container.init or container.sidecar
         )
         return code != 0 or (always and container.restarts > 0)
-    if not last or (container.waiting and container.waiting not in ("PodInitializing", "ContainerCreating")):
+    if not last or container.waiting:
         return False
     if container.init and not container.sidecar and not container.running:
         return False
@@ -196,7 +196,7 @@ def _crashing(pod: Obj, container: Container, now: datetime) -> bool:
     if ago is None or ago > RECENT or _planned(last):
         return False
     graceful = code in (0, 143) and text(last, "reason") != "OOMKilled"
-    return not (graceful and container.ready and container.restarts < _MANY)
+    return not (graceful and container.restarts < _MANY)
 
 
 def _planned(last: Obj) -> bool:

@@ -210,6 +210,8 @@ def _pending(snapshot: Snapshot, claim: Obj, now: datetime) -> list[Finding]:
         or age(claim, now) < GRACE
     ):
         return []
+    if name and storage is None and not known and not any(e.reason == "ExternalProvisioning" for e in events):
+        return []
     if mapping(storage).get("volumeBindingMode") == "WaitForFirstConsumer" and not _placed(snapshot, claim):
         return []
     waiting = [e for e in events if e.reason in ("ExternalProvisioning", "Provisioning")]

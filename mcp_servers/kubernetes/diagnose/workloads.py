@@ -10,6 +10,7 @@ from mcp_servers.kubernetes.diagnose.fields import Obj, condition, mapping, name
 from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, ObjectRef
 from mcp_servers.kubernetes.diagnose.impact import impact, ready, wanted
 from mcp_servers.kubernetes.diagnose.podstate import GRACE, age, down_node, is_ready, live, since
+from mcp_servers.kubernetes.diagnose.probes import is_starting
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, controller_of, ref_of
 
 _FRESH = 3600.0
@@ -149,7 +150,8 @@ def _short(snapshot: Snapshot, workload: Obj, now: datetime) -> bool:
     want = wanted(workload)
     status = mapping(workload, "status")
     observed = number(status, "observedGeneration", default=1)
-    if not want or ready(workload) >= want or age(workload, now) < GRACE:
+    unavailable = since(text(condition(workload, "Available"), "lastTransitionTime"), now)
+    if not want or ready(workload) >= want or (age(workload, now) < GRACE and (unavailable or 0.0) < GRACE):
         return False
     if not status or observed < number(workload, "metadata", "generation", default=observed):
         return False
@@ -165,19 +167,9 @@ def _short(snapshot: Snapshot, workload: Obj, now: datetime) -> bool:
         return False
     unready = [pod for pod in live(snapshot.pods_of(ref_of(workload))) if not is_ready(pod)]
     if unready:
-        return all(_overdue(pod, now) for pod in unready)
-    unavailable = since(text(condition(workload, "Available"), "lastTransitionTime"), now)
-    return (
-        unavailable is None
-        or unavailable > GRACE
-        or text(condition(workload, "Available"), "status") == "True"
-    )
-
-
-def _overdue(pod: Obj, now: datetime) -> bool:
-    """Whether the pod had its grace since it was made, and since it was last ready."""
-    lost = since(text(condition(pod, "Ready"), "lastTransitionTime"), now)
-    return age(pod, now) > GRACE and (lost is None or lost > GRACE)
+        return not any(is_starting(pod, now) for pod in unready)
+    available = text(condition(workload, "Available"), "status") == "True"
+    return unavailable is None or unavailable > GRACE or available
 
 
 def _short_finding(snapshot: Snapshot, workload: Obj, exceeded: Evidence | None) -> Finding:

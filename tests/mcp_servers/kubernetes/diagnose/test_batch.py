@@ -69,6 +69,10 @@ def test_a_job_over_its_deadline_says_so() -> None:
     assert causes(run(job(**failed(**words)))) == ["Job media/backup-1: DeadlineExceeded"]
 
 
+def test_a_job_that_failed_days_ago_is_low() -> None:
+    assert only(run(job(**failed(lastTransitionTime=ago(200000))))).severity == "low"
+
+
 def test_a_newer_run_that_ended_well_settles_an_older_failure() -> None:
     top = cron()
     assert (

@@ -8,6 +8,7 @@ from tests.mcp_servers.kubernetes.diagnose.build import (
     ago,
     causes,
     deployment,
+    event,
     healthy,
     meta,
     node,
@@ -77,6 +78,13 @@ def test_a_node_that_reports_itself_not_ready_quotes_its_kubelet() -> None:
     assert "NetworkPluginNotReady" in told(report)
 
 
+def test_events_of_the_kubelet_about_its_node_are_found_by_name() -> None:
+    down = node("worker-2", ready="False")
+    note = event(down, "NodeNotReady", "Node worker-2 status is now: NodeNotReady")
+    note["involvedObject"]["uid"] = "worker-2"
+    assert "event NodeNotReady 3m ago: Node worker-2" in told(run(down, note, node()))
+
+
 def test_no_node_left_is_critical() -> None:
     assert only(run(node(ready="Unknown"))).severity == "critical"
 
@@ -112,6 +120,13 @@ def test_blind_autoscalers_fold_under_the_api_that_does_not_answer() -> None:
     assert causes(run(healthy(), hpa(BLIND), metrics_api())) == [
         "APIService v1beta1.metrics.k8s.io: APIServiceUnavailable"
     ]
+
+
+def test_a_new_autoscaler_may_wait_for_its_first_metrics() -> None:
+    words = "failed to get cpu utilization: did not receive metrics for targeted pods (pods might be unready)"
+    young = hpa({**BLIND, "message": words})
+    young["metadata"]["creationTimestamp"] = ago(30)
+    assert causes(run(healthy(), young)) == []
 
 
 def test_an_autoscaler_at_its_maximum_is_low() -> None:

@@ -9,10 +9,12 @@ from tests.mcp_servers.kubernetes.diagnose.build import (
     causes,
     ended,
     event,
+    ingress,
     node,
     only,
     pod,
     run,
+    service,
     stack,
     status,
     told,
@@ -71,6 +73,15 @@ def test_a_sandbox_that_can_not_be_made_is_a_network_problem() -> None:
         'Failed to create pod sandbox: rpc error: plugin type="flannel" failed (add): open /run/subnet.env'
     )
     assert only(run(objects, event(objects[2], "FailedCreatePodSandBox", message))).cause == "SandboxFailed"
+
+
+def test_a_sandbox_that_its_nodes_network_prevents_belongs_to_the_node() -> None:
+    objects = stack(waiting("ContainerCreating"), phase="Pending")
+    message = "network is not ready: container runtime network not ready: NetworkReady=false"
+    report = run(
+        objects, event(objects[2], "NetworkNotReady", message), node(ready="False"), node("worker-2")
+    )
+    assert causes(report) == ["Node worker-1: NodeNotReady"]
 
 
 def test_young_pods_may_be_starting() -> None:
@@ -161,7 +172,7 @@ def test_a_slow_start_is_given_the_time_its_startup_probe_gives() -> None:
     objects[0]["status"]["conditions"] = [
         {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated", "lastUpdateTime": ago(300)}
     ]
-    assert causes(run(objects)) == []
+    assert causes(run(objects, service(target=80), ingress())) == []
 
 
 def test_old_probe_failures_of_a_ready_pod_are_noise() -> None:

@@ -44,6 +44,12 @@ HELPLESS = " preemption: 0/3 nodes are available: 3 Preemption is not helpful fo
         ("0/2 nodes are available: 2 node(s) didn't match pod topology spread constraints.", "PodAffinity"),
         ("0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.", "HostPortTaken"),
         ("0/2 nodes are available: 2 node(s) were unschedulable.", "NodesCordoned"),
+        ("0/1 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/unreachable: }.", "NodesUnavailable"),
+        ("0/2 nodes are available: 1 node(s) had volume node affinity conflict, 1 node(s) had untolerated taint "
+         "{node.kubernetes.io/not-ready: }.", "NodesUnavailable"),
+        ("0/1 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/disk-pressure: }.", "NodePressure"),
+        ("0/2 nodes are available: 1 node(s) had volume node affinity conflict, 1 node(s) were unschedulable.",
+         "NodesCordoned"),
         ("no nodes available to schedule pods", "NoNodes"),
         ("0/2 nodes are available: 2 node(s) exceed max volume count.", "VolumeLimit"),
         ("0/2 nodes are available: 2 something that does not exist yet.", "Unschedulable"),

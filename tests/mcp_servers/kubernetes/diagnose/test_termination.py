@@ -153,7 +153,14 @@ def test_a_recent_restart_of_a_container_that_is_ready_is_low() -> None:
         status(ready=True, restarts=1, last=ended(0, "Completed", seconds=600)),
         status(ready=True, restarts=1, last=ended(143, seconds=600)),
         status(ready=True, restarts=1, last=ended(255, "Unknown", seconds=600)),
+        waiting("ContainerCreating", restarts=1, last=ended(0, "Completed", seconds=30)),
     ],
 )
 def test_old_or_graceful_restarts_are_no_problem(calm: dict[str, Any]) -> None:
-    assert causes(run(stack(calm, ready=1))) == []
+    objects = stack(calm, ready=1)
+    assert causes(run(objects)) == []
+
+
+def test_a_container_that_ends_well_again_and_again_is_told_between_two_runs() -> None:
+    objects = stack(status(restarts=8, last=ended(0, "Completed", seconds=20)))
+    assert only(run(objects)).cause == "CompletedTooSoon"

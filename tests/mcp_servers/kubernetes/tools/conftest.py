@@ -1,0 +1,28 @@
+"""One lab with a few incidents, shared by all tests that only read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from lab.access import RbacUser, Rule
+from tests.mcp_servers.kubernetes.tools.bench import Bench, benched
+
+READER = RbacUser(
+    "system:serviceaccount:opswarm:reader",
+    (
+        Rule(("get", "list"), ("pods", "pods/log", "services"), namespaces=("media",)),
+        Rule(("get", "list"), ("deployments",), ("apps",), ("media",)),
+    ),
+)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    folder: Path = tmp_path_factory.mktemp("bench")
+    scenarios = ("oom", "init-failing", "image-typo", "app-crash")
+    async with benched(folder, scenarios, {"reader": READER, "nobody": RbacUser("nobody")}) as made:
+        yield made

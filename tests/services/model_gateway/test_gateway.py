@@ -1,0 +1,187 @@
+"""The gateway over real HTTP, LiteLLM included, against scripted providers on their real wires."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from opswarm.errors import ModelBusy, ModelFailed, ModelKeyRejected, ModelUnknown, ModelUnreachable
+from opswarm.guard.exchange import Exchange
+from opswarm.guard.keys import make_person_token, signing_key, verifier
+from opswarm.guard.principal import Kind, Principal
+from opswarm.models.chat import CallPiece, ChatRequest, Message, Piece, TextPiece, ToolSchema, UsagePiece
+from opswarm.models.client import GatewayClient
+from opswarm.settings import Models
+from services.model_gateway.app import create_app
+from services.model_gateway.tiers import resolve
+from tests.support.hosting import free_port, serving, settings_at
+from tests.support.scripted_models import Reply, Script, anthropic, ollama
+
+pytestmark = [
+    # LiteLLM's own code and its dependencies warn; what they warn of is not ours to mend.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+KEY = "sk-ant-" + "q" * 40
+TOOL = ToolSchema("diagnose", "Diagnose.", {"type": "object", "properties": {"name": {"type": "string"}}})
+
+
+@dataclass
+class Gate:
+    client: GatewayClient
+    http: httpx.AsyncClient
+    script: Script
+
+    async def ask(self, model: str, *, tools: tuple[ToolSchema, ...] = (), **more: Any) -> list[Piece]:
+        request = ChatRequest((Message("user", "what is broken?"),), model=model, tools=tools, **more)
+        return [p async for p in self.client.stream(request)]
+
+
+@asynccontextmanager
+async def gateway(tmp_path: Path, *replies: Reply, wire: Any = anthropic, **models: Any) -> AsyncIterator[Gate]:
+    script = Script(list(replies))
+    settings = settings_at(tmp_path)
+    async with AsyncExitStack() as stack:
+        provider = await stack.enter_async_context(serving(wire(script)))
+        chosen = Models(
+            anthropic_api_key=KEY, anthropic_api_base=provider, ollama_api_base=provider, timeout_seconds=5, **models
+        )
+        settings = settings.updated({"models": chosen})
+        url = await stack.enter_async_context(serving(create_app(settings).app()))
+        person = Principal(kind=Kind.PERSON, subject="person:ann")
+        token = Exchange(signing_key(settings), verifier(settings)).for_agent(person, "devops", "t1")
+        headers = {"Authorization": f"Bearer {token}"}
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, headers=headers, timeout=20))
+        yield Gate(GatewayClient(url, http, lambda: token), http, script)
+
+
+def text(pieces: list[Piece]) -> str:
+    return "".join(p.text for p in pieces if isinstance(p, TextPiece))
+
+
+@pytest.mark.parametrize(("wire", "model"), [(anthropic, "anthropic/claude-x"), (ollama, "ollama_chat/qwen3")])
+async def test_text_streams_from_a_real_wire(tmp_path: Path, wire: Any, model: str) -> None:
+    async with gateway(tmp_path, Reply(text=("two pods ", "are ", "broken")), wire=wire) as gate:
+        pieces = await gate.ask(model)
+    assert text(pieces) == "two pods are broken"
+    usage = next(p for p in pieces if isinstance(p, UsagePiece))
+    assert usage.model == model and usage.input_tokens > 0 and usage.output_tokens > 0
+
+
+@pytest.mark.parametrize(("wire", "model"), [(anthropic, "anthropic/claude-x"), (ollama, "ollama_chat/qwen3")])
+async def test_a_tool_call_comes_whole_from_a_real_wire(tmp_path: Path, wire: Any, model: str) -> None:
+    reply = Reply(calls=(("diagnose", {"name": "sonarr"}),))
+    async with gateway(tmp_path, reply, wire=wire) as gate:
+        pieces = await gate.ask(model, tools=(TOOL,))
+        sent = gate.script.requests[0]
+    calls = [p.call for p in pieces if isinstance(p, CallPiece)]
+    assert [(c.name, c.parsed()) for c in calls] == [("diagnose", {"name": "sonarr"})]
+    assert "diagnose" in json.dumps(sent["tools"])
+
+
+async def test_ollama_is_asked_for_a_window_that_holds_the_tools(tmp_path: Path) -> None:
+    async with gateway(tmp_path, Reply(text=("ok",)), wire=ollama) as gate:
+        await gate.ask("ollama_chat/qwen3", tools=(TOOL,))
+    assert gate.script.requests[0]["options"]["num_ctx"] == 16_384
+
+
+async def test_the_key_goes_to_the_provider_and_nowhere_else(tmp_path: Path) -> None:
+    async with gateway(tmp_path, Reply(status=401, error=f"bad key {KEY}")) as gate:
+        with pytest.raises(ModelKeyRejected) as caught:
+            await gate.ask("anthropic/claude-x")
+        body = {"model": "anthropic/claude-x", "messages": [{"role": "user", "content": "x"}]}
+        raw = await gate.http.post("/v1/chat/completions", json=body)
+        models = await gate.http.get("/v1/models")
+    assert gate.script.headers[0]["x-api-key"] == KEY
+    assert "does not accept the key" in str(caught.value)
+    for shown in (str(caught.value), raw.text, models.text):
+        assert KEY not in shown and "qqqq" not in shown
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "told"),
+    [
+        (Reply(status=429, headers={"retry-after": "7"}), ModelBusy, "limits the rate"),
+        (Reply(status=529), ModelBusy, "overloaded"),
+        (Reply(status=500), ModelFailed, "anthropic"),
+        (Reply(status=404), ModelUnknown, "has no model"),
+    ],
+)
+async def test_an_anthropic_error_is_one_a_person_can_act_on(
+    tmp_path: Path, reply: Reply, kind: type[ModelFailed], told: str
+) -> None:
+    async with gateway(tmp_path, reply) as gate:
+        with pytest.raises(kind, match=told):
+            await gate.ask("anthropic/claude-x")
+
+
+async def test_an_ollama_model_that_is_not_pulled_is_told_with_the_command(tmp_path: Path) -> None:
+    reply = Reply(status=404, error='model "qwen3" not found, try pulling it first')
+    async with gateway(tmp_path, reply, wire=ollama) as gate:
+        with pytest.raises(ModelUnknown, match="ollama pull qwen3"):
+            await gate.ask("ollama_chat/qwen3")
+
+
+async def test_a_provider_that_is_gone_is_told(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gate:
+        pass
+    settings = settings_at(tmp_path)
+    gone = Models(ollama_api_base=f"http://127.0.0.1:{free_port()}")
+    token = make_person_token(settings)
+    app = create_app(settings.updated({"models": gone})).app()
+    async with serving(app) as url, httpx.AsyncClient(timeout=20) as http:
+        client = GatewayClient(url, http, lambda: token)
+        with pytest.raises(ModelUnreachable, match="ollama serve"):
+            _ = [p async for p in client.stream(ChatRequest((Message("user", "x"),), model="ollama_chat/qwen3"))]
+    assert gate.script.requests == []
+
+
+async def test_the_playbook_is_a_model_like_any_other(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gate:
+        pieces = await gate.ask("offline/playbook", tools=(TOOL,))
+        body = {"model": "offline/playbook", "messages": [{"role": "user", "content": "write a poem"}]}
+        whole = (await gate.http.post("/v1/chat/completions", json=body)).json()
+    assert [p.call.name for p in pieces if isinstance(p, CallPiece)] == ["diagnose"]
+    assert "offline playbook" in whole["choices"][0]["message"]["content"]
+    assert whole["object"] == "chat.completion"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{", b"[]", b"{}", b'{"messages":[]}', b'{"messages":"x"}', b'{"messages":[{"role":"king","content":"x"}]}',
+     b'{"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function"}]}',
+     b'{"messages":[{"role":"user","content":"x"}],"model":"nonsense"}', b"\xff\xfe"],
+)  # fmt: skip
+async def test_a_bad_request_is_refused_in_openai_shape(tmp_path: Path, body: bytes) -> None:
+    async with gateway(tmp_path) as gate:
+        response = await gate.http.post("/v1/chat/completions", content=body)
+    assert response.status_code in (400, 404)
+    assert set(response.json()["error"]) == {"message", "type", "code"}
+
+
+async def test_a_stranger_gets_no_model(tmp_path: Path) -> None:
+    async with gateway(tmp_path, Reply(text=("x",))) as gate:
+        response = await gate.http.post(
+            "/v1/chat/completions", json={}, headers={"Authorization": "Bearer forged.token.here"}
+        )
+    assert response.status_code == 401
+    assert gate.script.requests == []
+
+
+def test_a_tier_that_is_auto_takes_what_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve("standard", Models()) == "offline/playbook"
+    assert resolve("fast", Models(ollama_api_base="http://x")).startswith("ollama_chat/")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    assert resolve("deep", Models(ollama_api_base="http://x")).startswith("anthropic/")
+    assert resolve("standard", Models(standard="ollama_chat/mine")) == "ollama_chat/mine"
+    with pytest.raises(ModelUnknown):
+        resolve("nonsense", Models())
