@@ -40,6 +40,7 @@ DISCOVERY = (
 _MAX_RETRY_WAIT = 3.0
 _MAX_BODY = 64 * 1024 * 1024
 _MAX_LOG = 2_000_000
+_UNICODE_LINE_ENDS = {0x2028: " ", 0x2029: " "}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class Cluster:
             raise self._unavailable("refused the request") from error
         except (TimeoutError, aiohttp.ServerTimeoutError) as error:
             raise DeadlineExceeded(
-                f"The API server at {self.server} did not answer within {self._settings.total:.0f} s.",
+                f"The API server at {self.server} did not answer within {self._settings.total:g} s.",
                 hint="It may be overloaded; try a narrower request.",
             ) from error
         except aiohttp.ClientConnectorCertificateError as error:
@@ -133,21 +134,22 @@ class Cluster:
         )
 
     def _fail(self, status: int, text: str, path: str, retry_after: str | None) -> None:
-        message = _message(text) or f"HTTP {status}"
+        said = _message(text)
+        message = said or f"HTTP {status}"
         if status == 401:
             raise Unauthenticated(
                 "The API server does not accept the credentials of this kubeconfig or service account.",
                 hint="Renew them, or check the context.",
             )
         if status == 403:
-            raise PermissionDenied(f"The cluster's RBAC denies this: {message}", hint="Grant get, list to it.")
+            raise PermissionDenied(f"The cluster's RBAC denies this: {message}.", hint="Grant get, list to it.")
         if status == 404:
             raise NotFound(f"Not found: {message}.")
         if status == 410:
             raise InvalidInput(f"The cursor has expired: {message}", hint="List again from the start.")
         if status in (400, 405, 406, 409, 415, 422):
             raise InvalidInput(f"The API server refused the request: {message}")
-        error = self._unavailable(f"answered HTTP {status}: {message}")
+        error = self._unavailable(f"answered HTTP {status}{f': {said}' if said else ''}")
         if status in (429, 500, 502, 503, 504):
             raise _Busy(error, _seconds(retry_after))
         raise error
@@ -172,7 +174,7 @@ class Cluster:
         while tail > 1 and len(answer.text.encode()) >= _MAX_LOG:
             tail = max(1, tail // 4)
             answer = await self.get(path, {**query, "tailLines": tail}, accept="*/*")
-        return clean(answer.text)
+        return clean(answer.text).translate(_UNICODE_LINE_ENDS)
 
 
 class _Busy(OpswarmError):
@@ -185,7 +187,7 @@ class _Busy(OpswarmError):
 
 
 def _seconds(value: str | None) -> float:
-    return float(value) if value and value.isdigit() else 0.3
+    return float(value) if value and value.isascii() and value.isdigit() else 0.3
 
 
 def _message(text: str) -> str:
@@ -194,7 +196,7 @@ def _message(text: str) -> str:
         body = json.loads(text)
         message = str(body.get("message") or "") if isinstance(body, dict) else ""
     except ValueError:
-        message = text
+        message = "" if text.lstrip().startswith("<") else text  # A proxy's page says nothing in its markup.
     return cap_bytes(" ".join(clean(message).split()), 500).rstrip(".")
 
 

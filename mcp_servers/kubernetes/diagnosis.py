@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -32,8 +33,12 @@ class Diagnosis:
     ) -> ToolOutput:
         """Find what is broken in the cluster, a namespace or one object: ranked causes with evidence and next step."""
         arguments.bounded(limit, 1, 50, "limit")
-        wanted = (await self._resources.find(kind)).kind if kind else ""
+        found = await self._resources.find(kind) if kind else None
+        wanted = found.kind if found else ""
         scope = Scope(arguments.namespace(namespace), wanted, arguments.name(name) if name else "")
-        snapshot = await collect(self._resources, scope)
-        report = await add_logs(self._resources, diagnose(snapshot, scope, datetime.now(UTC)))
-        return ToolOutput(fit_text(render(report, limit), "namespace, name or limit"), to_data(report))
+        snapshot = await collect(self._resources, scope, found.full_name if found else "")
+        # The engine takes a second in a large cluster, and other requests must not wait for it.
+        report = await asyncio.to_thread(diagnose, snapshot, scope, datetime.now(UTC))
+        report = await add_logs(self._resources, report)
+        text = await asyncio.to_thread(render, report, limit)
+        return ToolOutput(fit_text(text, "namespace, name or limit"), to_data(report, limit))

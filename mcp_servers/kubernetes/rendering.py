@@ -48,8 +48,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
+def one_line(value: str) -> str:
+    """Text from the cluster, which can then neither end a line nor move a terminal's cursor."""
+    return " ".join(clean(value).split())
+
+
 def _cell(value: str) -> str:
-    text = " ".join(clean(value).split())
+    text = one_line(value)
     return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
 
 

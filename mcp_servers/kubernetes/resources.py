@@ -171,14 +171,18 @@ class Resources:
         for group in body.get("groups") or ():
             preferred = (group.get("preferredVersion") or {}).get("groupVersion")
             versions += [f"/apis/{preferred}"] if preferred else []
-        results = await asyncio.gather(*(self.cluster.get(p) for p in versions), return_exceptions=True)
+
+        async def read(path: str) -> list[Resource]:
+            return _listed((await self.cluster.get(path)).json())
+
+        results = await asyncio.gather(*(read(p) for p in versions), return_exceptions=True)
         found: list[Resource] = []
         for result in results:
             if isinstance(result, OpswarmError):
                 continue
             if isinstance(result, BaseException):
                 raise result
-            found += _listed(result.json())
+            found += result
         return found
 
 

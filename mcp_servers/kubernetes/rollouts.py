@@ -10,9 +10,9 @@ from pydantic import Field
 
 from mcp_servers.kubernetes import arguments
 from mcp_servers.kubernetes.reading import Namespace
-from mcp_servers.kubernetes.rendering import age, fit_lines, table
+from mcp_servers.kubernetes.rendering import age, fit_lines, one_line, table
 from mcp_servers.kubernetes.resources import Resources
-from opswarm.errors import InvalidInput, NotFound
+from opswarm.errors import InvalidInput, NotFound, PermissionDenied
 from opswarm.mcp.tools import ToolOutput
 
 _KINDS = {"Deployment": "deployments.apps", "StatefulSet": "statefulsets.apps", "DaemonSet": "daemonsets.apps"}
@@ -35,10 +35,8 @@ class Rollouts:
         done, text = _status(item)
         lines = [f"{item['kind']} {item['metadata']['namespace']}/{name}: {text}"]
         for condition in (item.get("status") or {}).get("conditions") or ():
-            lines.append(
-                f"  {condition.get('type')}={condition.get('status')} {condition.get('reason', '')}: "
-                f"{condition.get('message', '')}"
-            )
+            reason, message = condition.get("reason", ""), condition.get("message", "")
+            lines.append("  " + one_line(f"{condition.get('type')}={condition.get('status')} {reason}: {message}"))
         return ToolOutput(fit_lines(lines, "lines", "name"), {"done": done, "status": text})
 
     async def rollout_history(self, name: Name, namespace: Namespace = "", kind: Workload = "") -> ToolOutput:
@@ -47,7 +45,7 @@ class Rollouts:
         where = item["metadata"]["namespace"]
         if item["kind"] == "Deployment":
             owned = [i for i in await self._resources.list_all("replicasets.apps", where) if _owned(i, item)]
-            revisions = [(int(_annotations(i).get(_REVISION) or 0), i, i.get("spec") or {}) for i in owned]
+            revisions = [(_number(_annotations(i).get(_REVISION)), i, i.get("spec") or {}) for i in owned]
         else:
             owned = [i for i in await self._resources.list_all("controllerrevisions.apps", where) if _owned(i, item)]
             revisions = [(int(i.get("revision") or 0), i, (i.get("data") or {}).get("spec") or {}) for i in owned]
@@ -79,9 +77,17 @@ class Rollouts:
                 raise InvalidInput(f"{resource.kind} has no rollout.", hint=f"These have: {', '.join(_KINDS)}.")
             wanted = [_KINDS[resource.kind]]
         found: list[Mapping[str, Any]] = []
+        denied: list[PermissionDenied] = []
         for resource_name in wanted:
-            found += await self._resources.list_all(resource_name, where, field_selector=f"metadata.name={name}")
+            try:
+                found += await self._resources.list_all(resource_name, where, field_selector=f"metadata.name={name}")
+            except PermissionDenied as error:
+                denied.append(error)
+        if not found and denied:
+            raise denied[0]
         if not found:
+            if where:
+                await self._resources.check_namespace(where)
             raise NotFound(f"No {kind or 'workload'} is named '{name}'.", hint="`find` searches by word.")
         if len(found) > 1:
             names = ", ".join(f"{i['kind']} {i['metadata']['namespace']}/{name}" for i in found)
@@ -91,6 +97,10 @@ class Rollouts:
 
 def _annotations(item: Mapping[str, Any]) -> Mapping[str, str]:
     return item["metadata"].get("annotations") or {}
+
+
+def _number(revision: str | None) -> int:
+    return int(revision) if revision and revision.isascii() and revision.isdigit() else 0
 
 
 def _owned(child: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
@@ -111,6 +121,9 @@ def _status(item: Mapping[str, Any]) -> tuple[bool, str]:
     if item["kind"] == "DaemonSet":
         wanted = int(status.get("desiredNumberScheduled") or 0)
         updated, available = int(status.get("updatedNumberScheduled") or 0), int(status.get("numberAvailable") or 0)
+        if _on_delete(spec):
+            ready = int(status.get("numberReady") or available)
+            return ready >= wanted, f"{ready} of {wanted} pods are ready (updates happen on delete)"
         if updated < wanted:
             return False, f"{updated} of {wanted} pods are updated"
         return (available >= wanted), f"{available} of {wanted} updated pods are available"
@@ -130,12 +143,22 @@ def _status(item: Mapping[str, Any]) -> tuple[bool, str]:
     return available >= wanted, f"{available} of {wanted} updated replicas are available"
 
 
+def _on_delete(spec: Mapping[str, Any]) -> bool:
+    return (spec.get("updateStrategy") or {}).get("type") == "OnDelete"
+
+
 def _stateful(spec: Mapping[str, Any], status: Mapping[str, Any], wanted: int) -> tuple[bool, str]:
     ready, updated = int(status.get("readyReplicas") or 0), int(status.get("updatedReplicas") or 0)
-    if (spec.get("updateStrategy") or {}).get("type") == "OnDelete":
+    if _on_delete(spec):
         return ready >= wanted, f"{ready} of {wanted} replicas are ready (updates happen on delete)"
     if ready < wanted:
         return False, f"{ready} of {wanted} replicas are ready"
+    # Pods whose ordinal is below the partition keep the old revision for as long as it is set.
+    rolling = (spec.get("updateStrategy") or {}).get("rollingUpdate") or {}
+    partition = min(int(rolling.get("partition") or 0), wanted)
+    if partition:
+        part = f"{updated} of {wanted - partition} replicas from the partition {partition} on are updated"
+        return updated >= wanted - partition, part
     if status.get("updateRevision") and status.get("updateRevision") != status.get("currentRevision"):
         return False, f"{updated} of {wanted} replicas are updated"
     return True, f"{ready} of {wanted} replicas are ready and up to date"

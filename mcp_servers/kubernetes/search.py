@@ -10,7 +10,7 @@ from pydantic import Field
 
 from mcp_servers.kubernetes import arguments
 from mcp_servers.kubernetes.reading import Kind, Namespace
-from mcp_servers.kubernetes.rendering import fit_lines, table
+from mcp_servers.kubernetes.rendering import fit_lines, one_line, table
 from mcp_servers.kubernetes.resources import Resources
 from opswarm.errors import InvalidInput, NotFound, OpswarmError
 from opswarm.mcp.tools import ToolOutput
@@ -41,7 +41,13 @@ class Search:
         if not word or len(word) > 253:
             raise InvalidInput("keyword must be a word of 1 to 253 characters.")
         where = arguments.namespace(namespace)
-        found, failed = await self._gather(_SEARCHED, where)
+        searched = await self._searched(where)
+        found, denied = await self._gather(searched, where)
+        if len(denied) == len(searched):
+            raise next(iter(denied.values()))
+        if where and not found:
+            await self._resources.check_namespace(where)
+        failed = _sentences(denied)
         ranked = sorted(
             ((rank, item, why) for item in found for rank, why in [_match(item, word)] if rank),
             key=lambda m: (-m[0], _kind_rank(m[1]), m[1]["metadata"]["name"]),
@@ -69,6 +75,8 @@ class Search:
             resource.full_name, where, field_selector=f"metadata.name={name}"
         )
         if not everything:
+            if where and resource.namespaced:
+                await self._resources.check_namespace(where)
             raise NotFound(f"No {resource.kind} is named '{name}'.", hint="`find` searches by word.")
         if len(everything) > 1:
             homes = ", ".join(str(i["metadata"].get("namespace")) for i in everything)
@@ -80,7 +88,7 @@ class Search:
         lines = [f"{'  ' * i}{_label(o)}" for i, o in enumerate([*reversed(owners), item])]
         lines[-1] += "   <- asked for"
         lines += _descendants(item, children, len(owners) + 1)
-        lines += [f"(owner not readable: {b})" for b in broken] + [f"(not searched: {f})" for f in failed]
+        lines += [f"(owner not readable: {b})" for b in broken] + [f"(not searched: {f})" for f in _sentences(failed)]
         data = {"owners": [_label(o) for o in owners], "lines": lines}
         return ToolOutput(fit_lines(lines, "objects", "asking for a child"), data)
 
@@ -93,19 +101,34 @@ class Search:
             if reference is None:
                 return chain, []
             try:
-                resource = await self._resources.find(str(reference["kind"]))
+                group = str(reference.get("apiVersion") or "").rpartition("/")[0]
+                resource = await self._resources.find(f"{reference['kind']}.{group}".rstrip("."))
                 path = resource.path(namespace, str(reference["name"]))
                 owner = (await self._resources.cluster.get(path)).json()
             except OpswarmError as error:
                 return chain, [f"{reference.get('kind')} {reference.get('name')}: {error}"]
+            if owner["metadata"].get("uid") != reference.get("uid"):
+                return chain, [f"{reference['kind']} {reference['name']}: it is gone; another has its name now"]
             node = {"kind": resource.kind, **owner}
             chain.append(node)
         return chain, []
 
+    async def _searched(self, namespace: str) -> list[str]:
+        """The kinds to search: with a namespace only those that live in one."""
+        kept: list[str] = []
+        for name in _SEARCHED:
+            try:
+                resource = await self._resources.find(name)
+            except NotFound:
+                kept.append(name)  # A cluster without it: to be named among what was not searched.
+            else:
+                kept += [name] if resource.namespaced or not namespace else []
+        return kept
+
     async def _gather(
         self, resources: Sequence[str], namespace: str
-    ) -> tuple[list[Mapping[str, Any]], list[str]]:
-        """What could be listed, and a sentence for each kind that could not."""
+    ) -> tuple[list[Mapping[str, Any]], dict[str, OpswarmError]]:
+        """What could be listed, and why each kind that could not."""
         limit = asyncio.Semaphore(6)
 
         async def read(resource: str) -> list[Mapping[str, Any]]:
@@ -114,19 +137,19 @@ class Search:
 
         results = await asyncio.gather(*(read(r) for r in resources), return_exceptions=True)
         found: list[Mapping[str, Any]] = []
-        failed: list[str] = []
-        errors: list[OpswarmError] = []
+        failed: dict[str, OpswarmError] = {}
         for resource, result in zip(resources, results, strict=True):
             if isinstance(result, OpswarmError):
-                errors.append(result)
-                failed.append(f"{resource}: {result.message}")
+                failed[resource] = result
             elif isinstance(result, BaseException):
                 raise result
             else:
                 found += result
-        if len(errors) == len(resources):
-            raise errors[0]
         return found, failed
+
+
+def _sentences(failed: Mapping[str, OpswarmError]) -> list[str]:
+    return [f"{resource}: {error.message}" for resource, error in failed.items()]
 
 
 def _kind_rank(item: Mapping[str, Any]) -> int:
@@ -147,11 +170,17 @@ def _match(item: Mapping[str, Any], word: str) -> tuple[int, str]:
         if word in str(value).lower():
             return 2, f"label {key}={value}"
     spec = item.get("spec") or {}
-    template = (spec.get("template") or {}).get("spec") or spec
+    template = _pod_spec(spec)
     for container in template.get("containers") or ():
         if word in str(container.get("image", "")).lower():
             return 1, f"image {container['image']}"
     return 0, ""
+
+
+def _pod_spec(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a pod, or of what makes pods."""
+    job = (spec.get("jobTemplate") or {}).get("spec") or spec
+    return (job.get("template") or {}).get("spec") or job
 
 
 def _label(item: Mapping[str, Any]) -> str:
@@ -159,7 +188,7 @@ def _label(item: Mapping[str, Any]) -> str:
     where = f"{meta['namespace']}/" if meta.get("namespace") else ""
     status = item.get("status") or {}
     state = f"  ({status['phase']})" if status.get("phase") else ""
-    return f"{item.get('kind', '?')} {where}{meta['name']}{state}"
+    return one_line(f"{item.get('kind', '?')} {where}{meta['name']}{state}")
 
 
 def _descendants(item: Mapping[str, Any], all_items: Sequence[Mapping[str, Any]], depth: int) -> list[str]:

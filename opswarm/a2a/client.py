@@ -115,8 +115,28 @@ class RemoteAgent:
         except httpx.HTTPError as error:
             raise self._down() from error
         finally:
-            if task_id and not ended:
-                await self.cancel(task_id, token)
+            if not ended:
+                await self._abandon(task_id, message, token)
+
+    async def _abandon(self, task_id: str, message: Message, token: str) -> None:
+        """Cancels what the message began. Left before the agent named its task, the same message asks which."""
+        if task_id:
+            await self.cancel(task_id, token)
+            return
+
+        async def ask() -> None:
+            request = SendMessageRequest(message=message)
+            request.configuration.return_immediately = True
+            try:
+                async with asyncio.timeout(_CANCEL_SECONDS):
+                    async for frame in self._client.send_message(request, context=_context(token)):
+                        if ids := _ids(frame):
+                            await self.cancel(ids[0], token)
+                            return
+            except (TimeoutError, A2AError, httpx.HTTPError):
+                return  # It can't be reached: there is nothing to cancel, or no way to.
+
+        await asyncio.shield(asyncio.create_task(ask()))
 
     async def cancel(self, task_id: str, token: str) -> bool:
         """Asks the agent to stop a task; says whether it did. Never takes longer than 3 s."""

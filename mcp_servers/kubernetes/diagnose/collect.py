@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, LogSource, one_line
 from mcp_servers.kubernetes.diagnose.report import Report, Scope
+from mcp_servers.kubernetes.diagnose.scoping import kind_named
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot
 from mcp_servers.kubernetes.diagnose.termination import EXEC_FORMAT
 from opswarm.errors import NotFound, OpswarmError, PermissionDenied, Unauthenticated, Unavailable
@@ -30,7 +31,12 @@ NAMESPACED = (
     "endpointslices.discovery.k8s.io",
     "horizontalpodautoscalers.autoscaling",
 )
-CLUSTER_WIDE = ("nodes", "storageclasses.storage.k8s.io", "apiservices.apiregistration.k8s.io")
+CLUSTER_WIDE = (
+    "nodes",
+    "storageclasses.storage.k8s.io",
+    "ingressclasses.networking.k8s.io",
+    "apiservices.apiregistration.k8s.io",
+)
 _KINDS = {
     "pods": ("Pod", "v1"),
     "services": ("Service", "v1"),
@@ -47,8 +53,10 @@ _KINDS = {
     "horizontalpodautoscalers.autoscaling": ("HorizontalPodAutoscaler", "autoscaling/v2"),
     "nodes": ("Node", "v1"),
     "storageclasses.storage.k8s.io": ("StorageClass", "storage.k8s.io/v1"),
+    "ingressclasses.networking.k8s.io": ("IngressClass", "networking.k8s.io/v1"),
     "apiservices.apiregistration.k8s.io": ("APIService", "apiregistration.k8s.io/v1"),
 }
+_SECRET = re.compile(r"secrets?(\.v1)?", re.IGNORECASE)
 _AT_ONCE = 6
 _LOG_FINDINGS = 5
 _LOG_LINES = 20
@@ -75,9 +83,10 @@ class Reader(Protocol):
         ...
 
 
-async def collect(reader: Reader, scope: Scope) -> Snapshot:
-    """Lists all that the analyzers read, six lists at a time.
+async def collect(reader: Reader, scope: Scope, resource: str = "") -> Snapshot:
+    """Lists all that the analyzers read, six lists at a time, and the kind of the scope if it is another one.
 
+    `resource` names that kind for `Reader.list_all`, by default as `scope.kind` does. Secrets are never read.
     What can't be listed is noted in `Snapshot.missing`. Raises `Unavailable` (or `Unauthenticated`) when that
     is why pods can't be listed: then nothing can be said.
     """
@@ -91,18 +100,32 @@ async def collect(reader: Reader, scope: Scope) -> Snapshot:
                 return error
 
     wanted = [*((name, scope.namespace) for name in NAMESPACED), *((name, "") for name in CLUSTER_WIDE)]
+    missing: dict[str, str] = {}
+    if other := _other(scope.kind, resource):
+        if _SECRET.fullmatch(other):
+            missing["secrets"] = "never read"
+        else:
+            wanted.append((other, scope.namespace))
     answers = await asyncio.gather(*(one(name, namespace) for name, namespace in wanted))
     objects: list[Mapping[str, Any]] = []
-    missing: dict[str, str] = {}
-    for (resource, _), answer in zip(wanted, answers, strict=True):
+    listed: set[str] = set()
+    for (name, _), answer in zip(wanted, answers, strict=True):
         if isinstance(answer, OpswarmError):
-            if resource == "pods" and isinstance(answer, Unavailable | Unauthenticated):
+            if name == "pods" and isinstance(answer, Unavailable | Unauthenticated):
                 raise answer
-            missing[resource] = _reason(answer)
+            missing[name] = _reason(answer)
         else:
-            kind, version = _KINDS[resource]
+            listed.add(name)
+            kind, version = _KINDS.get(name, (scope.kind, ""))
             objects += [{"kind": kind, "apiVersion": version, **item} for item in answer]
-    return Snapshot.from_objects(objects, missing)
+    return await asyncio.to_thread(Snapshot.from_objects, objects, missing, frozenset(listed))
+
+
+def _other(kind: str, resource: str) -> str:
+    """The resource to list for a kind that is not read anyway, "" for one that is."""
+    if not kind or kind_named(kind) in {known for known, _ in _KINDS.values()} or resource in _KINDS:
+        return ""
+    return resource or kind
 
 
 def _reason(error: OpswarmError) -> str:

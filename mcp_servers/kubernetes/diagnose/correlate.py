@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, ObjectRef, Severity
-from mcp_servers.kubernetes.diagnose.ingresses import routes_to
+from mcp_servers.kubernetes.diagnose.ingresses import routes
 from mcp_servers.kubernetes.diagnose.podstate import managed_by
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot
 
@@ -18,7 +18,8 @@ def correlate(snapshot: Snapshot, findings: Iterable[Finding]) -> list[Finding]:
     """Each cause once, the worst first."""
     merged = _absorb_symptoms(_merge_equal(_without_echoes(list(findings))))
     folded = _fold(merged)
-    return rank([_finish(snapshot, finding) for finding in folded])
+    leading = routes(snapshot)
+    return rank([_finish(snapshot, finding, leading) for finding in folded])
 
 
 def rank(findings: Iterable[Finding]) -> list[Finding]:
@@ -147,12 +148,14 @@ def _gather(head: Finding, folded: list[Finding]) -> Finding:
     return replace(head, severity=severity, why=why, affects=affects, evidence=evidence)
 
 
-def _finish(snapshot: Snapshot, finding: Finding) -> Finding:
+def _finish(
+    snapshot: Snapshot, finding: Finding, leading: Mapping[ObjectRef, Sequence[ObjectRef]]
+) -> Finding:
     """Adds the Ingresses that lead to affected Services, and who manages the object."""
     services = [ref for ref in (finding.object, *finding.affects) if ref.kind == "Service"]
-    routes = [route for service in services for route in routes_to(snapshot, service)]
+    found = [route for service in services for route in leading.get(service, ())]
     return replace(
         finding,
-        affects=_refs(finding.affects, routes, without=finding.object),
+        affects=_refs(finding.affects, found, without=finding.object),
         managed_by=managed_by(snapshot.find(finding.object)),
     )

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from mcp_servers.kubernetes.diagnose import (
     autoscaling,
+    conditions,
     images,
     ingresses,
     jobs,
@@ -49,11 +50,13 @@ ANALYZERS: tuple[Analyzer, ...] = (
     services.unmatched_ports,
     ingresses.broken_backends,
     ingresses.missing_certificates,
+    ingresses.missing_classes,
     nodes.nodes_down,
     nodes.pressures,
     nodes.cordoned,
     autoscaling.autoscalers,
     autoscaling.unavailable_apis,
+    conditions.other_kinds,
 )
 
 

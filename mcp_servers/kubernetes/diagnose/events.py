@@ -43,6 +43,11 @@ class Event:
         return Evidence(f"event {self.reason} {duration(self.age(now))} ago{times}", self.message)
 
     @property
+    def dated(self) -> bool:
+        """Whether it says when it was."""
+        return self.last > _NEVER
+
+    @property
     def container(self) -> str:
         """The container that the event is about, "" when it is about the whole object."""
         return self.field.partition("{")[2].rstrip("}")

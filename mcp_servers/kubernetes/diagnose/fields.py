@@ -67,3 +67,14 @@ def condition(obj: Any, kind: str) -> Obj:
 def matches(selector: Obj, wanted: Obj) -> bool:
     """Whether every pair of a Service-style `selector` is among the labels `wanted`."""
     return bool(selector) and all(str(wanted.get(key)) == str(value) for key, value in selector.items())
+
+
+def claims(pod: Obj) -> list[str]:
+    """Names of the PersistentVolumeClaims that the pod mounts, ephemeral ones too."""
+    found: list[str] = []
+    for volume in rows(pod, "spec", "volumes"):
+        if claim := text(volume, "persistentVolumeClaim", "claimName"):
+            found.append(claim)
+        elif volume.get("ephemeral"):
+            found.append(f"{name_of(pod)}-{text(volume, 'name')}")
+    return found

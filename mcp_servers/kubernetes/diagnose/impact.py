@@ -24,6 +24,12 @@ def ready(workload: Obj) -> int:
 
 def impact(snapshot: Snapshot, root: ObjectRef) -> tuple[Severity, str]:
     """Severity and its argument for something that keeps pods of `root` from running."""
+    if root not in snapshot.judged:
+        snapshot.judged[root] = _judge(snapshot, root)
+    return snapshot.judged[root]
+
+
+def _judge(snapshot: Snapshot, root: ObjectRef) -> tuple[Severity, str]:
     if root.kind == "CronJob":
         return Severity.MEDIUM, "the scheduled work is not done, and nothing waits for it to serve requests"
     if root.kind == "Job":

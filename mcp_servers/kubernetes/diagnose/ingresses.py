@@ -9,6 +9,9 @@ from mcp_servers.kubernetes.diagnose.fields import Obj, at, mapping, name_of, na
 from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, ObjectRef, Severity
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, ref_of
 
+_CLASSES = "ingressclasses.networking.k8s.io"
+_DEFAULT = "ingressclass.kubernetes.io/is-default-class"
+
 
 def backends(ingress: Obj) -> Iterator[tuple[str, Obj]]:
     """Every Service backend, with the host and path that lead to it."""
@@ -111,10 +114,58 @@ def missing_certificates(snapshot: Snapshot, now: datetime) -> list[Finding]:
     return found
 
 
-def routes_to(snapshot: Snapshot, service: ObjectRef) -> list[ObjectRef]:
-    """The Ingresses that lead to a Service."""
-    return [
-        ref_of(ingress)
-        for ingress in snapshot.kind("Ingress", namespace=service.namespace)
-        if any(text(backend, "name") == service.name for _, backend in backends(ingress))
-    ]
+def missing_classes(snapshot: Snapshot, now: datetime) -> list[Finding]:
+    """Ingresses whose class does not exist, or that have none where none is the default. Only known when classes
+    were listed; the older `kubernetes.io/ingress.class` annotation needs no object of its name."""
+    classes = snapshot.kind("IngressClass")
+    if not snapshot.listed(_CLASSES) or not (classes or _CLASSES in snapshot.complete):
+        return []
+    default = any(text(one, "metadata", "annotations", _DEFAULT) == "true" for one in classes)
+    found: list[Finding] = []
+    for ingress in snapshot.kind("Ingress"):
+        name = text(ingress, "spec", "ingressClassName")
+        old = text(ingress, "metadata", "annotations", "kubernetes.io/ingress.class")
+        taken = bool(rows(ingress, "status", "loadBalancer", "ingress"))
+        if name and snapshot.get("IngressClass", "", name) is None:
+            found.append(_no_class(ingress, name, classes, taken))
+        elif classes and not (name or old or default or taken):
+            found.append(_unset_class(ingress, classes))
+    return found
+
+
+def _no_class(ingress: Obj, name: str, classes: list[Obj], taken: bool) -> Finding:
+    return Finding(
+        ref_of(ingress),
+        Severity.MEDIUM if taken else Severity.HIGH,
+        "a controller took it before, but none is bound to it by its class now"
+        if taken
+        else "no controller takes it up, so its hosts are not served",
+        "IngressClassMissing",
+        f"the Ingress names the class {name}, which does not exist",
+        (
+            Evidence(f"ingress {name_of(ingress)} ingressClassName", name),
+            Evidence("ingress classes in the cluster", _names(classes)),
+        ),
+        "Correct ingressClassName to a class of the cluster, or install the controller that brings this one.",
+    )
+
+
+def _unset_class(ingress: Obj, classes: list[Obj]) -> Finding:
+    return Finding(
+        ref_of(ingress),
+        Severity.INFO,
+        "some controllers take Ingresses without a class, others leave them",
+        "IngressClassUnset",
+        "the Ingress has no class, no class is the default, and no controller has given it an address",
+        (Evidence("ingress classes in the cluster", _names(classes)),),
+        "Set ingressClassName, or mark a class as the default.",
+    )
+
+
+def routes(snapshot: Snapshot) -> dict[ObjectRef, list[ObjectRef]]:
+    """The Ingresses that lead to each Service."""
+    found: dict[ObjectRef, list[ObjectRef]] = {}
+    for ingress in snapshot.kind("Ingress"):
+        for name in dict.fromkeys(text(backend, "name") for _, backend in backends(ingress)):
+            found.setdefault(ObjectRef("Service", namespace_of(ingress), name), []).append(ref_of(ingress))
+    return found

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
-from mcp_servers.kubernetes.diagnose.fields import Obj, at, condition, name_of, number, text
+from mcp_servers.kubernetes.diagnose.fields import Obj, at, condition, name_of, namespace_of, number, text
 from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, LogSource, Severity
 from mcp_servers.kubernetes.diagnose.podstate import Container, containers, since
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, controller_of, ref_of
@@ -18,10 +19,11 @@ _WEEK = 7 * _DAY
 def failed_jobs(snapshot: Snapshot, now: datetime) -> list[Finding]:
     """Jobs that gave up or whose attempts fail. Of a CronJob only the latest Job counts."""
     found: list[Finding] = []
+    latest = _latest(snapshot)
     for job in snapshot.kind("Job"):
         if at(job, "spec", "suspend") or text(condition(job, "Complete"), "status") == "True":
             continue
-        if _superseded(snapshot, job) or _suspended_cron(snapshot, job):
+        if _superseded(job, latest) or _suspended_cron(snapshot, job):
             continue
         failed = condition(job, "Failed")
         target = condition(job, "FailureTarget")
@@ -36,20 +38,24 @@ def _started(job: Obj) -> str:
     return text(job, "status", "startTime") or text(job, "metadata", "creationTimestamp")
 
 
-def _superseded(snapshot: Snapshot, job: Obj) -> bool:
-    """Whether the same CronJob made a newer Job that ended, well or not: that one tells how things are."""
+def _latest(snapshot: Snapshot) -> dict[tuple[str, str], tuple[str, str]]:
+    """When the latest Job of each CronJob that ended was started, and its name."""
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    for job in snapshot.kind("Job"):
+        if (cron := _cron(job)) and _ended(job):
+            found[cron] = max(found.get(cron, ("", "")), (_started(job), name_of(job)))
+    return found
+
+
+def _cron(job: Obj) -> tuple[str, str] | None:
     owner = controller_of(job)
-    if text(owner, "kind") != "CronJob":
-        return False
-    siblings = [
-        other
-        for other in snapshot.kind("Job", namespace=text(job, "metadata", "namespace"))
-        if other is not job and text(controller_of(other), "name") == text(owner, "name")
-    ]
-    return any(
-        _ended(other) and (_started(other), name_of(other)) > (_started(job), name_of(job))
-        for other in siblings
-    )
+    return (namespace_of(job), text(owner, "name")) if text(owner, "kind") == "CronJob" else None
+
+
+def _superseded(job: Obj, latest: Mapping[tuple[str, str], tuple[str, str]]) -> bool:
+    """Whether the same CronJob made a newer Job that ended, well or not: that one tells how things are."""
+    cron = _cron(job)
+    return cron is not None and latest.get(cron, ("", "")) > (_started(job), name_of(job))
 
 
 def _ended(job: Obj) -> bool:
@@ -63,11 +69,7 @@ def _suspended_cron(snapshot: Snapshot, job: Obj) -> bool:
 
 def _last_failure(snapshot: Snapshot, job: Obj) -> tuple[Obj, Container] | None:
     """The newest failed pod of the Job and its container that ended badly."""
-    pods = [
-        pod
-        for pod in snapshot.pods_of(snapshot.root(job))
-        if text(controller_of(pod), "name") == name_of(job)
-    ]
+    pods = [one for one in snapshot.children(job) if text(one, "kind") == "Pod"]
     for pod in sorted(pods, key=lambda p: text(p, "metadata", "creationTimestamp"), reverse=True):
         for container in containers(pod):
             if number(container.last_exit, "exitCode"):
@@ -148,7 +150,7 @@ def broken_schedules(snapshot: Snapshot, now: datetime) -> list[Finding]:
         "FailedCreate",
     )
     for cron in snapshot.kind("CronJob"):
-        events = [event for event in snapshot.events(cron, *reasons) if event.age(now) < _WEEK]
+        events = snapshot.recent(cron, now, _WEEK, *reasons)
         if at(cron, "spec", "suspend") or not events:
             continue
         if any(event.last > events[0].last for event in snapshot.events(cron, "SuccessfulCreate")):

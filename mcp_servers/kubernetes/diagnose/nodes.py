@@ -79,9 +79,8 @@ def _down(snapshot: Snapshot, node: Obj, down: list[Obj], nodes: list[Obj], now:
         affects=tuple(
             dict.fromkeys(
                 snapshot.root(pod)
-                for pod in snapshot.kind("Pod")
-                if text(pod, "spec", "nodeName") == name_of(node)
-                and not is_finished(pod)
+                for pod in snapshot.pods_on(name_of(node))
+                if not is_finished(pod)
                 and text(controller_of(pod), "kind") not in ("DaemonSet", "Node")
             )
         ),

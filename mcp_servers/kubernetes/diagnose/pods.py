@@ -19,6 +19,7 @@ from mcp_servers.kubernetes.diagnose.podstate import (
     is_down,
     is_finished,
     is_terminating,
+    lived,
     since,
 )
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, controller_of, ref_of
@@ -113,25 +114,21 @@ def slow_starts(snapshot: Snapshot, now: datetime) -> list[Finding]:
             c.last_exit for c in states
         ):
             continue
-        sandbox = [
-            e
-            for e in snapshot.events(pod, "FailedCreatePodSandBox", "NetworkNotReady")
-            if e.age(now) < _FRESH
-        ]
-        if sandbox and age(pod, now) > GRACE / 4:
+        sandbox = snapshot.recent(pod, now, _FRESH, "FailedCreatePodSandBox", "NetworkNotReady")
+        if sandbox and lived(snapshot, pod, now) > GRACE / 4:
             title = "the pod's sandbox can't be created, so none of its containers starts"
             step = "Look at the network plugin (CNI) and the container runtime on the node."
             lines = [sandbox[0].evidence(now)]
             suspects = _node_suspect(snapshot, pod)
             found.append(at_root(snapshot, pod, "SandboxFailed", title, lines, step, suspects=suspects))
-        elif age(pod, now) > _LONG_START:
+        elif lived(snapshot, pod, now) > _LONG_START:
             found.append(_slow(snapshot, pod, now))
     return found
 
 
 def _slow(snapshot: Snapshot, pod: Obj, now: datetime) -> Finding:
     node = text(pod, "spec", "nodeName")
-    told = f"phase {text(pod, 'status', 'phase')}, on node {node}, created {age_text(age(pod, now))} ago"
+    told = f"phase {text(pod, 'status', 'phase')}, on node {node}, pending for {age_text(lived(snapshot, pod, now))}"
     evidence = [Evidence(f"pod {name_of(pod)}", told)]
     evidence += [event.evidence(now) for event in snapshot.events(pod)[:2]]
     return at_root(

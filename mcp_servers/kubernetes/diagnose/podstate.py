@@ -12,7 +12,6 @@ from mcp_servers.kubernetes.diagnose.fields import (
     condition,
     labels,
     mapping,
-    name_of,
     number,
     rows,
     text,
@@ -91,9 +90,45 @@ def containers(pod: Obj) -> Iterator[Container]:
 
 
 def age(obj: Obj, now: datetime) -> float:
-    """Seconds since it was created; an unknown time counts as long ago."""
+    """Seconds since it was created; an unknown time counts as long ago.
+
+    A status that tells of earlier times wins: an object restored from a backup is created anew, but what it reports
+    is not new.
+    """
     created = parse_time(text(obj, "metadata", "creationTimestamp"))
-    return (now - created).total_seconds() if created else float("inf")
+    if created is None:
+        return float("inf")
+    told = (when for stamp in _stamps(obj) if (when := parse_time(stamp)) is not None)
+    return max((now - min([created, *told])).total_seconds(), _backed_off(obj))
+
+
+def lived(snapshot: Snapshot, obj: Obj, now: datetime) -> float:
+    """`age`, or what its events say when they are older than it."""
+    return max([age(obj, now), *(event.age(now) for event in snapshot.events(obj) if event.dated)])
+
+
+def _stamps(obj: Obj) -> Iterator[str]:
+    """Every time that the status tells of."""
+    yield text(obj, "status", "startTime")
+    for row in rows(obj, "status", "conditions"):
+        yield text(row, "lastTransitionTime")
+        yield text(row, "lastHeartbeatTime")
+    for status in _statuses(obj):
+        for state in ("state", "lastState"):
+            yield text(status, state, "running", "startedAt")
+            yield text(status, state, "terminated", "startedAt")
+            yield text(status, state, "terminated", "finishedAt")
+
+
+def _statuses(pod: Obj) -> list[Obj]:
+    return [*rows(pod, "status", "initContainerStatuses"), *rows(pod, "status", "containerStatuses")]
+
+
+def _backed_off(pod: Obj) -> float:
+    """Seconds that its restarts took at least: the kubelet waits 10 s before the second, then twice as long each
+    time, up to 300 s."""
+    restarts = max((number(row, "restartCount") for row in _statuses(pod)), default=0)
+    return float(sum(min(10 * 2**place, 300) for place in range(min(restarts, 100) - 1)))
 
 
 def age_text(seconds: float) -> str:
@@ -139,17 +174,6 @@ def down_node(snapshot: Snapshot, pod: Obj) -> Obj | None:
     """The pod's node, if it is not ready."""
     node = snapshot.get("Node", "", text(pod, "spec", "nodeName"))
     return node if is_down(node) else None
-
-
-def claims(pod: Obj) -> list[str]:
-    """Names of the PersistentVolumeClaims that the pod mounts, ephemeral ones too."""
-    found: list[str] = []
-    for volume in rows(pod, "spec", "volumes"):
-        if claim := text(volume, "persistentVolumeClaim", "claimName"):
-            found.append(claim)
-        elif volume.get("ephemeral"):
-            found.append(f"{name_of(pod)}-{text(volume, 'name')}")
-    return found
 
 
 def managed_by(obj: Obj | None) -> str:

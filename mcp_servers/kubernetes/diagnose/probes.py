@@ -17,6 +17,7 @@ from mcp_servers.kubernetes.diagnose.podstate import (
     is_finished,
     is_ready,
     is_terminating,
+    lived,
     since,
     unready_for,
 )
@@ -41,7 +42,7 @@ def failing_probes(snapshot: Snapshot, now: datetime) -> list[Finding]:
         unready = [c for c in main if c.running and _unready(c) and _overdue(c, pod, now)]
         if unready:
             found.append(_finding(snapshot, pod, unready[0], now))
-        elif all(c.running and c.ready for c in main) and age(pod, now) > GRACE:
+        elif all(c.running and c.ready for c in main) and lived(snapshot, pod, now) > GRACE:
             found.append(_gate(snapshot, pod, now))
     return found
 
@@ -93,8 +94,8 @@ def _kind(event: Event | None, container: Container) -> str:
 def _finding(snapshot: Snapshot, pod: Obj, container: Container, now: datetime) -> Finding:
     unhealthy = [
         event
-        for event in snapshot.events(pod, "Unhealthy", "ProbeWarning")
-        if event.container in ("", container.name) and event.age(now) < _FRESH
+        for event in snapshot.recent(pod, now, _FRESH, "Unhealthy", "ProbeWarning")
+        if event.container in ("", container.name)
     ]
     kind = _kind(unhealthy[0] if unhealthy else None, container)
     probe = mapping(container.spec, f"{kind}Probe")

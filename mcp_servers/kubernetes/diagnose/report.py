@@ -10,6 +10,7 @@ from typing import Any
 from mcp_servers.kubernetes.diagnose.finding import Finding, ObjectRef, Severity, one_line
 
 _MOST_AFFECTED = 8
+_MOST_AFFECTED_DATA = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +110,14 @@ def _ref_data(ref: ObjectRef) -> dict[str, str]:
     return {"kind": ref.kind, "namespace": ref.namespace, "name": ref.name}
 
 
-def to_data(report: Report) -> dict[str, Any]:
-    """The report as JSON."""
+def to_data(report: Report, limit: int = 10) -> dict[str, Any]:
+    """The report as JSON, the worst `limit` findings first; `total` says how many there are."""
+    shown = report.findings[: max(limit, 0)]
     return {
         "scope": {"namespace": report.scope.namespace, "kind": report.scope.kind, "name": report.scope.name},
         "summary": headline(report),
+        "total": len(report.findings),
+        "shown": len(shown),
         "findings": [
             {
                 "object": _ref_data(finding.object),
@@ -123,11 +127,12 @@ def to_data(report: Report) -> dict[str, Any]:
                 "title": finding.title,
                 "evidence": [{"source": line.source, "text": line.text} for line in finding.evidence],
                 "next_step": finding.next_step,
-                "affects": [_ref_data(ref) for ref in finding.affects],
+                "affects": [_ref_data(ref) for ref in finding.affects[:_MOST_AFFECTED_DATA]],
+                "affects_total": len(finding.affects),
                 "count": finding.count,
                 "managed_by": finding.managed_by,
             }
-            for finding in report.findings
+            for finding in shown
         ],
         "checked": dict(report.checked),
         "namespaces": report.namespaces,

@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from mcp_servers.kubernetes.diagnose.fields import Obj, condition, mapping, name_of, namespace_of, rows, text
+from mcp_servers.kubernetes.diagnose.fields import Obj, claims, condition, mapping, name_of, namespace_of, rows, text
 from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, ObjectRef
 from mcp_servers.kubernetes.diagnose.impact import at_root
 from mcp_servers.kubernetes.diagnose.podstate import (
     GRACE,
-    age,
     age_text,
-    claims,
     is_down,
     is_finished,
     is_terminating,
+    lived,
 )
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, ref_of
 
@@ -38,13 +37,19 @@ _REASONS = (
         "Create the claim, or correct its name in the workload.",
     ),
     (
+        r"non-existent (persistent ?volume|pv)",
+        "VolumeMissing",
+        "its PersistentVolumeClaim is bound to a volume that does not exist",
+        "Restore the PersistentVolume, or recreate the claim and its data from a backup.",
+    ),
+    (
         r"Insufficient ([a-z0-9./-]+)|Too many pods",
         "InsufficientResources",
         "no node has enough of what it requests free",
         "Lower the requests to what it really uses, free or add a node.",
     ),
     (
-        r"volume node affinity conflict|didn't match PersistentVolume's node affinity",
+        r"volume node affinity conflict|didn't match PersistentVolume's node affinity|no available volume zone",
         "VolumeNodeAffinity",
         "the node that holds its volume can't take it",
         "Make the node that holds the volume available, or move the data to another volume.",
@@ -69,7 +74,7 @@ _REASONS = (
         "Remove the taint if it was left behind, or add a toleration to the workload.",
     ),
     (
-        r"didn't match Pod's node affinity|didn't match node selector",
+        r"didn't match Pod's node affinity|didn't match node selector|didn't match the requested node name",
         "NodeSelectorMismatch",
         "no node matches its node selector or affinity",
         "Correct the nodeSelector or affinity, or label a node to match.",
@@ -91,6 +96,24 @@ _REASONS = (
         "NodesCordoned",
         "the nodes that fit are cordoned",
         "Uncordon a node.",
+    ),
+    (
+        r"didn't find available persistent volumes to bind",
+        "NoVolumeFits",
+        "no PersistentVolume that its claim could bind is reachable from a node that fits",
+        "Create a PersistentVolume of the class, size and access mode of the claim, or let a provisioner make it.",
+    ),
+    (
+        r"did not have enough free storage",
+        "StorageExhausted",
+        "no node has the free storage that its claim asks for",
+        "Free storage on a node, lower the claim's size, or add a node.",
+    ),
+    (
+        r"ReadWriteOncePod access mode",
+        "ClaimInUse",
+        "another pod uses its ReadWriteOncePod claim",
+        "Stop the pod that uses the claim, or use another access mode.",
     ),
     (
         r"max volume count|exceed max volume",
@@ -121,11 +144,11 @@ def pending_pods(snapshot: Snapshot, now: datetime) -> list[Finding]:
             continue
         scheduled = condition(pod, "PodScheduled")
         if text(scheduled, "reason") == "SchedulingGated":
-            if age(pod, now) > GRACE:
+            if lived(snapshot, pod, now) > GRACE:
                 found.append(_gated(snapshot, pod))
         elif text(scheduled, "status") == "False" or snapshot.events(pod, "FailedScheduling"):
             found += _unschedulable(snapshot, pod, now)
-        elif age(pod, now) > GRACE and text(pod, "status", "phase") in ("Pending", ""):
+        elif lived(snapshot, pod, now) > GRACE and text(pod, "status", "phase") in ("Pending", ""):
             found.append(_ignored(snapshot, pod, now))
     return found
 
@@ -149,7 +172,7 @@ def _gated(snapshot: Snapshot, pod: Obj) -> Finding:
 
 def _ignored(snapshot: Snapshot, pod: Obj, now: datetime) -> Finding:
     scheduler = text(pod, "spec", "schedulerName") or "default-scheduler"
-    told = f"Pending, no node and no word of a scheduler after {age_text(age(pod, now))}"
+    told = f"Pending, no node and no word of a scheduler after {age_text(lived(snapshot, pod, now))}"
     return at_root(
         snapshot,
         pod,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Sequence
 
-from mcp_servers.kubernetes.diagnose.fields import Obj, labels, mapping, matches, name_of, namespace_of, text
+from mcp_servers.kubernetes.diagnose.fields import Obj, claims, labels, mapping, namespace_of, text
 from mcp_servers.kubernetes.diagnose.finding import ObjectRef, one_line
-from mcp_servers.kubernetes.diagnose.ingresses import backends, routes_to
-from mcp_servers.kubernetes.diagnose.podstate import claims
+from mcp_servers.kubernetes.diagnose.ingresses import backends, routes
 from mcp_servers.kubernetes.diagnose.report import Scope
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, controller_of, ref_of
 
@@ -50,10 +50,26 @@ def kind_named(name: str) -> str:
     return next((kind for kind in _SEARCHED if low in (kind.lower(), f"{kind.lower()}s")), name.strip())
 
 
+def _kind_in(snapshot: Snapshot, name: str) -> str:
+    """The kind that `name` means, custom ones of the snapshot included."""
+    known, low = kind_named(name), name.strip().lower().partition(".")[0]
+    return next((kind for kind in snapshot.kinds() if low in (kind.lower(), plural(kind))), known)
+
+
+def plural(kind: str) -> str:
+    """The usual plural of a kind as resource names have it."""
+    low = kind.lower()
+    if low.endswith("y") and low[-2:-1] not in "aeiou":
+        return f"{low[:-1]}ies"
+    return f"{low}es" if low.endswith(("s", "x", "ch", "sh")) else f"{low}s"
+
+
 def resolve(snapshot: Snapshot, scope: Scope) -> tuple[list[ObjectRef], list[str]]:
     """The objects that the scope means, at most five, and notes on what was chosen or why there is none."""
     wanted = scope.name.strip().lower()
-    kinds = (kind_named(scope.kind),) if scope.kind else _SEARCHED
+    kinds = (_kind_in(snapshot, scope.kind),) if scope.kind else _SEARCHED
+    if scope.kind and not snapshot.listed(plural(kinds[0])) and not snapshot.kind(kinds[0]):
+        return [], [f"'{one_line(scope.name, 100)}' was not looked at: {kinds[0]} objects were not read."]
     pool = [
         ref_of(obj)
         for kind in kinds
@@ -87,15 +103,21 @@ def _heads(snapshot: Snapshot, found: list[ObjectRef]) -> list[ObjectRef]:
     """Without what belongs to another match: the pods and the Service of a Deployment come with it."""
     kept: list[ObjectRef] = []
     covered: set[ObjectRef] = set()
+    leading = routes(snapshot)
     for ref in found:
         if ref not in covered:
             kept.append(ref)
-            covered |= related(snapshot, ref)
+            covered |= related(snapshot, ref, leading)
     return kept
 
 
-def related(snapshot: Snapshot, ref: ObjectRef) -> set[ObjectRef]:
-    """The object with its owners, its children, their Services, Ingresses, claims, autoscalers and nodes."""
+def related(
+    snapshot: Snapshot, ref: ObjectRef, leading: Mapping[ObjectRef, Sequence[ObjectRef]] | None = None
+) -> set[ObjectRef]:
+    """The object with its owners, its children, their Services, Ingresses, claims, autoscalers and nodes.
+
+    `leading` is what `routes` gives, for a caller that asks about many objects.
+    """
     start = snapshot.find(ref)
     if start is None:
         return {ref}
@@ -106,23 +128,23 @@ def related(snapshot: Snapshot, ref: ObjectRef) -> set[ObjectRef]:
     near |= {ref_of(obj) for obj in tree}
     for obj in tree:
         near |= _around(snapshot, obj)
+    leading = routes(snapshot) if leading is None else leading
     for service in [one for one in near if one.kind == "Service"]:
-        near |= set(routes_to(snapshot, service))
+        near |= set(leading.get(service, ()))
     return near
 
 
 def _entry_points(snapshot: Snapshot, obj: Obj) -> list[Obj]:
     """Where the tree of owners and children starts: from a Service or an Ingress it is the pods behind it."""
     kind, namespace = text(obj, "kind"), namespace_of(obj)
-    pods = snapshot.kind("Pod", namespace=namespace)
     if kind == "Ingress":
         names = {text(backend, "name") for _, backend in backends(obj)}
-        services = [one for one in snapshot.kind("Service", namespace=namespace) if name_of(one) in names]
-        return [obj, *services, *(pod for one in services for pod in _behind(pods, one))]
+        services = [one for name in names if (one := snapshot.get("Service", namespace, name)) is not None]
+        return [obj, *services, *(pod for one in services for pod in _behind(snapshot, one))]
     if kind == "Service":
-        return [obj, *_behind(pods, obj)]
+        return [obj, *_behind(snapshot, obj)]
     if kind == "PersistentVolumeClaim":
-        return [obj, *(pod for pod in pods if name_of(obj) in claims(pod))]
+        return [obj, *snapshot.users(obj)]
     if kind == "HorizontalPodAutoscaler":
         target = mapping(obj, "spec", "scaleTargetRef")
         found = snapshot.get(text(target, "kind"), namespace, text(target, "name"))
@@ -130,9 +152,8 @@ def _entry_points(snapshot: Snapshot, obj: Obj) -> list[Obj]:
     return [obj]
 
 
-def _behind(pods: list[Obj], service: Obj) -> list[Obj]:
-    selector = mapping(service, "spec", "selector")
-    return [pod for pod in pods if matches(selector, labels(pod))]
+def _behind(snapshot: Snapshot, service: Obj) -> list[Obj]:
+    return snapshot.selected(mapping(service, "spec", "selector"), namespace_of(service))
 
 
 def _tree(snapshot: Snapshot, starts: list[Obj]) -> list[Obj]:
@@ -159,17 +180,8 @@ def _around(snapshot: Snapshot, obj: Obj) -> set[ObjectRef]:
     """What serves, stores, scales or runs one object of the tree."""
     namespace, kind = namespace_of(obj), text(obj, "kind")
     carried = labels(obj) if kind == "Pod" else mapping(obj, "spec", "template", "metadata", "labels")
-    near = {
-        ref_of(service)
-        for service in snapshot.kind("Service", namespace=namespace)
-        if matches(mapping(service, "spec", "selector"), carried)
-    }
-    near |= {
-        ref_of(hpa)
-        for hpa in snapshot.kind("HorizontalPodAutoscaler", namespace=namespace)
-        if text(hpa, "spec", "scaleTargetRef", "kind") == kind
-        and text(hpa, "spec", "scaleTargetRef", "name") == name_of(obj)
-    }
+    near = {ref_of(service) for service in snapshot.services_for(carried, namespace)}
+    near |= {ref_of(hpa) for hpa in snapshot.scalers(ref_of(obj))}
     if kind == "Pod":
         near |= {ObjectRef("PersistentVolumeClaim", namespace, name) for name in claims(obj)}
         if node := text(obj, "spec", "nodeName"):

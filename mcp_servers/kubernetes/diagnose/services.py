@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from bisect import bisect
 from datetime import datetime
 
 from mcp_servers.kubernetes.diagnose.fields import (
     Obj,
     at,
-    labels,
     mapping,
-    matches,
     name_of,
     namespace_of,
     rows,
@@ -24,6 +23,8 @@ from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, controller_of, re
 
 _TEMPLATED = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")
 _TEMPLATED_RESOURCES = ("deployments.apps", "statefulsets.apps", "daemonsets.apps", "pods")
+_NEAR = 30
+"""Comparing texts is slow, and a Service of a large namespace must not be compared with all of its pods."""
 _WHY = "whoever calls the Service gets no answer"
 
 
@@ -33,21 +34,13 @@ def has_selector(service: Obj) -> bool:
 
 def selected(snapshot: Snapshot, service: Obj) -> list[Obj]:
     """The live pods that the Service selects."""
-    selector = mapping(service, "spec", "selector")
-    pods = snapshot.kind("Pod", namespace=namespace_of(service))
-    return [pod for pod in live(pods) if matches(selector, labels(pod))]
+    return live(snapshot.selected(mapping(service, "spec", "selector"), namespace_of(service)))
 
 
 def backing(snapshot: Snapshot, service: Obj) -> list[Obj]:
     """The workloads whose pods the Service would select."""
-    selector = mapping(service, "spec", "selector")
-    found = snapshot.kind(*_TEMPLATED, namespace=namespace_of(service))
-    return [
-        one
-        for one in found
-        if matches(selector, mapping(one, "spec", "template", "metadata", "labels"))
-        and not (text(one, "kind") == "ReplicaSet" and controller_of(one))
-    ]
+    found = snapshot.templated(service, *_TEMPLATED)
+    return [one for one in found if not (text(one, "kind") == "ReplicaSet" and controller_of(one))]
 
 
 def unanswered_services(snapshot: Snapshot, now: datetime) -> list[Finding]:
@@ -73,9 +66,8 @@ def _publishes_unready(service: Obj) -> bool:
 def _ready_endpoints(snapshot: Snapshot, service: Obj) -> int:
     """Addresses that take traffic, by the slices or the older Endpoints object."""
     count = 0
-    for part in snapshot.kind("EndpointSlice", namespace=namespace_of(service)):
-        if labels(part).get("kubernetes.io/service-name") == name_of(service):
-            count += sum(at(row, "conditions", "ready") is not False for row in rows(part, "endpoints"))
+    for part in snapshot.slices(service):
+        count += sum(at(row, "conditions", "ready") is not False for row in rows(part, "endpoints"))
     legacy = snapshot.get("Endpoints", namespace_of(service), name_of(service))
     return count + sum(len(rows(subset, "addresses")) for subset in rows(legacy, "subsets"))
 
@@ -122,15 +114,23 @@ def _owned_elsewhere(service: Obj) -> bool:
 def _closest(snapshot: Snapshot, service: Obj) -> str:
     """The pod labels of the namespace that look most like the selector."""
     wanted_pairs = [f"{key}={value}" for key, value in mapping(service, "spec", "selector").items()]
-    pods = snapshot.kind("Pod", namespace=namespace_of(service))
-    pairs = {f"{key}={value}": name_of(pod) for pod in pods for key, value in labels(pod).items()}
+    pairs = snapshot.pod_labels.get(namespace_of(service), {})
+    every = list(pairs) if wanted_pairs else []
     lines: list[str] = []
     for pair in wanted_pairs:
         if pair in pairs:
             continue
-        for close in difflib.get_close_matches(pair, sorted(pairs), n=1, cutoff=0.75):
+        for close in difflib.get_close_matches(pair, _neighbours(every, pair), n=1, cutoff=0.75):
             lines.append(f"{close} (pod {pairs[close]})")
     return ", ".join(lines)
+
+
+def _neighbours(ordered: list[str], pair: str) -> list[str]:
+    """What to compare a label with: all of a few, of many those that sort next to it."""
+    if len(ordered) <= 2 * _NEAR:
+        return ordered
+    place = bisect(ordered, pair)
+    return ordered[max(place - _NEAR, 0) : place + _NEAR]
 
 
 def _symptom(ref: ObjectRef, suspects: tuple[ObjectRef, ...], evidence: list[Evidence]) -> Finding:

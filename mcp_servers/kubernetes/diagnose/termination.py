@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mcp_servers.kubernetes.diagnose.events import Event
-from mcp_servers.kubernetes.diagnose.fields import Obj, at, name_of, namespace_of, number, text
+from mcp_servers.kubernetes.diagnose.fields import Obj, at, condition, name_of, namespace_of, number, text
 from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, LogSource, Severity
 from mcp_servers.kubernetes.diagnose.impact import at_root
 from mcp_servers.kubernetes.diagnose.podstate import Container, containers, is_finished, is_terminating, since
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot
-from mcp_servers.kubernetes.rendering import duration
+from mcp_servers.kubernetes.rendering import duration, parse_time
 
 RECENT = 3600.0
 """Seconds after which a restart of a container that runs again is history."""
@@ -193,10 +193,19 @@ def _crashing(pod: Obj, container: Container, now: datetime) -> bool:
     if container.init and not container.sidecar and not container.running:
         return False
     ago = since(text(last, "finishedAt"), now)
-    if ago is None or ago > RECENT or _planned(last):
+    if ago is None or _planned(last) or (ago > RECENT and not _unrecovered(pod, container)):
         return False
     graceful = code in (0, 143) and text(last, "reason") != "OOMKilled"
     return not (graceful and container.restarts < _MANY)
+
+
+def _unrecovered(pod: Obj, container: Container) -> bool:
+    """Whether it has restarted many times, and its pod was never ready since the last one."""
+    lost = parse_time(text(condition(pod, "Ready"), "lastTransitionTime"))
+    started = container.started_at
+    if container.ready or container.restarts < _MANY or lost is None or started is None:
+        return False
+    return text(condition(pod, "Ready"), "status") == "False" and lost <= started
 
 
 def _planned(last: Obj) -> bool:
@@ -204,17 +213,15 @@ def _planned(last: Obj) -> bool:
     return text(last, "reason") in ("Unknown", "ContainerStatusUnknown")
 
 
-def _killed_by_probe(events: list[Event], container: Container, now: datetime) -> Event | None:
+def _killed_by_probe(events: list[Event], container: Container) -> Event | None:
     """The event that says that the kubelet restarted the container because of a probe."""
     wording = re.compile(r"failed (liveness|startup) probe", re.I)
     return next(
         (
             event
             for event in events
-            if event.reason == "Killing"
-            and event.container in ("", container.name)
-            and event.age(now) < RECENT
-            if wording.search(event.message)
+            if event.container in ("", container.name)
+            and wording.search(event.message)
             and (event.container or f" {container.name} " in f"{event.message} ")
         ),
         None,
@@ -224,7 +231,8 @@ def _killed_by_probe(events: list[Event], container: Container, now: datetime) -
 def _finding(snapshot: Snapshot, pod: Obj, container: Container, now: datetime) -> Finding:
     what, evidence = explain(container), exit_evidence(container, now)
     events = snapshot.events(pod)
-    killing = _killed_by_probe(events, container, now) if what.cause != "OOMKilled" else None
+    killed = snapshot.recent(pod, now, RECENT, "Killing")
+    killing = _killed_by_probe(killed, container) if what.cause != "OOMKilled" else None
     if container.waiting:
         evidence.insert(0, Evidence(f"{container.label} waiting", _waiting(container)))
     if killing is not None:

@@ -6,20 +6,21 @@ import re
 from datetime import datetime
 
 from mcp_servers.kubernetes.diagnose.events import Event
-from mcp_servers.kubernetes.diagnose.fields import Obj, at, mapping, name_of, namespace_of, text
+from mcp_servers.kubernetes.diagnose.fields import Obj, at, claims, mapping, name_of, namespace_of, text
 from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, Severity
 from mcp_servers.kubernetes.diagnose.impact import at_root
 from mcp_servers.kubernetes.diagnose.podstate import (
     GRACE,
-    age,
+    Container,
     age_text,
-    claims,
     containers,
     down_node,
     is_finished,
     is_terminating,
+    lived,
 )
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, ref_of
+from mcp_servers.kubernetes.rendering import parse_time
 
 _FRESH = 900.0
 _MOUNTS = (
@@ -54,7 +55,7 @@ _MOUNTS = (
         "Bring the CSI driver's DaemonSet up on the node.",
     ),
     (
-        r"persistentvolumeclaim \"?[^\" ]+\"? not found",
+        r"persistentvolumeclaims? \"?[^\" ]+\"? not found",
         "ClaimMissing",
         "it uses a PersistentVolumeClaim that does not exist",
         "Create the claim, or correct its name in the workload.",
@@ -83,27 +84,68 @@ _MOUNTS = (
         "the storage server can't be reached from the node",
         "Check that the storage server is up and reachable from the node.",
     ),
+    (
+        r"PVC is not bound|volume .* is not bound",
+        "UnboundClaim",
+        "a PersistentVolumeClaim it mounts is not bound",
+        "Find out why the claim is not bound.",
+    ),
+    (
+        r"AttachVolume\.Attach failed",
+        "AttachFailed",
+        "its volume can't be attached to the node",
+        "Correct what the message names; look at the storage's controller (the CSI attacher) and the VolumeAttachment.",
+    ),
+    (
+        r"mount failed: exit status \d+",
+        "MountFailed",
+        "the mount command fails on the node",
+        "Read the command's output in the message; check the volume's server, path and options, and that the node has "
+        "the filesystem's mount helper.",
+    ),
+    (
+        r"timed out waiting for the condition|unmounted volumes=",
+        "MountTimeout",
+        "its volumes do not get attached or mounted in time",
+        "Look at the storage driver (CSI) on the node, and at the VolumeAttachments of its volumes.",
+    ),
 )
+_VAGUE = {"AttachFailed": 1, "MountFailed": 1, "MountTimeout": 3}
 _DEFINITE = frozenset({"MissingSecret", "MissingConfigMap", "MissingKey", "MultiAttach", "ClaimMissing"})
-_WEAK = re.compile(r"timed out waiting for the condition|unmounted volumes=|context deadline exceeded", re.I)
+_UNMOUNTED = re.compile(r"unmounted volumes=\[([^\]]+)\]")
 
 
 def mounts(snapshot: Snapshot, now: datetime) -> list[Finding]:
     """Pods that have a node, but whose volumes do not get ready."""
     found: list[Finding] = []
     for pod in snapshot.kind("Pod"):
-        if is_finished(pod) or is_terminating(pod) or any(c.running or c.last_exit for c in containers(pod)):
+        if is_finished(pod) or is_terminating(pod) or not all(map(_starting, containers(pod))):
             continue
-        events = snapshot.events(pod, "FailedMount", "FailedAttachVolume", "FailedMapVolume")
-        events = [event for event in events if event.age(now) < _FRESH]
+        ended = max((text(c.last_exit, "finishedAt") for c in containers(pod)), default="")
+        events = snapshot.recent(pod, now, _FRESH, "FailedMount", "FailedAttachVolume", "FailedMapVolume")
+        if (when := parse_time(ended)) is not None:
+            events = [event for event in events if event.last > when]
         if not events:
             continue
-        told = sorted(events, key=lambda e: (_mount_problem(e) is None, bool(_WEAK.search(e.message))))[0]
+        told = min(events, key=_vagueness)
         problem = _mount_problem(told)
-        if age(pod, now) < GRACE and (problem is None or problem[1] not in _DEFINITE):
+        if lived(snapshot, pod, now) < GRACE and (problem is None or problem[1] not in _DEFINITE):
             continue
         found.append(_mount_finding(snapshot, pod, told, now))
     return found
+
+
+def _starting(container: Container) -> bool:
+    """Whether it waits to be made, for the first time or again after a restart of its node."""
+    fresh = not container.running and not at(container.status, "state", "terminated")
+    return fresh and container.waiting in ("", "ContainerCreating", "PodInitializing")
+
+
+def _vagueness(event: Event) -> int:
+    """0 for a message that says why, 2 for one that is not understood, 3 for one that only says that."""
+    if (problem := _mount_problem(event)) is not None:
+        return _VAGUE.get(problem[1], 0)
+    return 3 if "context deadline exceeded" in event.message else 2
 
 
 def _mount_problem(event: Event) -> tuple[str, str, str, str] | None:
@@ -121,6 +163,8 @@ def _mount_finding(snapshot: Snapshot, pod: Obj, told: Event, now: datetime) -> 
             "Correct what the kubelet's message names.",
         )
     )
+    if cause == "MountTimeout" and (named := _UNMOUNTED.search(told.message)):
+        phrase += f" ({named.group(1)})"
     suspects = [
         ref_of(claim)
         for name in claims(pod)
@@ -163,8 +207,7 @@ def unbound_claims(snapshot: Snapshot, now: datetime) -> list[Finding]:
 
 
 def _users(snapshot: Snapshot, claim: Obj) -> list[Obj]:
-    pods = snapshot.kind("Pod", namespace=namespace_of(claim))
-    return [pod for pod in pods if name_of(claim) in claims(pod) and not is_finished(pod)]
+    return [pod for pod in snapshot.users(claim) if not is_finished(pod)]
 
 
 def _claim_finding(
@@ -193,7 +236,7 @@ def _pending(snapshot: Snapshot, claim: Obj, now: datetime) -> list[Finding]:
     storage = snapshot.get("StorageClass", "", str(name)) if name else None
     events = snapshot.events(claim)
     failed = [e for e in events if e.reason in ("ProvisioningFailed", "FailedBinding", "VolumeMismatch")]
-    told = f"phase Pending for {age_text(age(claim, now))}, storage class {name or 'none'}"
+    told = f"phase Pending for {age_text(lived(snapshot, claim, now))}, storage class {name or 'none'}"
     if mode := mapping(storage).get("volumeBindingMode"):
         told += f" ({mode})"
     evidence = [Evidence(f"claim {name_of(claim)}", told)]
@@ -207,7 +250,7 @@ def _pending(snapshot: Snapshot, claim: Obj, now: datetime) -> list[Finding]:
         return [_no_class(snapshot, claim, evidence)]
     if (
         any(e.reason in ("WaitForFirstConsumer", "WaitForPodScheduled") for e in events[:1])
-        or age(claim, now) < GRACE
+        or lived(snapshot, claim, now) < GRACE
     ):
         return []
     if name and storage is None and not known and not any(e.reason == "ExternalProvisioning" for e in events):

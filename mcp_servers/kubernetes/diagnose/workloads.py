@@ -9,7 +9,7 @@ from mcp_servers.kubernetes.diagnose.events import Event
 from mcp_servers.kubernetes.diagnose.fields import Obj, condition, mapping, name_of, number, text
 from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, ObjectRef
 from mcp_servers.kubernetes.diagnose.impact import impact, ready, wanted
-from mcp_servers.kubernetes.diagnose.podstate import GRACE, age, down_node, is_ready, live, since
+from mcp_servers.kubernetes.diagnose.podstate import GRACE, age, down_node, is_ready, live, lived, since
 from mcp_servers.kubernetes.diagnose.probes import is_starting
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, controller_of, ref_of
 
@@ -97,7 +97,7 @@ def _refusal(snapshot: Snapshot, owner: Obj, now: datetime) -> tuple[str, Eviden
         return None
     if text(failure, "status") == "True" and text(failure, "reason") == "FailedCreate":
         return text(failure, "message"), _said(owner, failure)
-    fresh = [event for event in snapshot.events(owner, "FailedCreate") if event.age(now) < _FRESH]
+    fresh = snapshot.recent(owner, now, _FRESH, "FailedCreate")
     if not short or not fresh or _created_since(snapshot, owner, fresh[0]):
         return None
     return fresh[0].message, fresh[0].evidence(now)
@@ -151,7 +151,7 @@ def _short(snapshot: Snapshot, workload: Obj, now: datetime) -> bool:
     status = mapping(workload, "status")
     observed = number(status, "observedGeneration", default=1)
     unavailable = since(text(condition(workload, "Available"), "lastTransitionTime"), now)
-    if not want or ready(workload) >= want or (age(workload, now) < GRACE and (unavailable or 0.0) < GRACE):
+    if not want or ready(workload) >= want or _young(snapshot, workload, now):
         return False
     if not status or observed < number(workload, "metadata", "generation", default=observed):
         return False
@@ -170,6 +170,12 @@ def _short(snapshot: Snapshot, workload: Obj, now: datetime) -> bool:
         return not any(is_starting(pod, now) for pod in unready)
     available = text(condition(workload, "Available"), "status") == "True"
     return unavailable is None or unavailable > GRACE or available
+
+
+def _young(snapshot: Snapshot, workload: Obj, now: datetime) -> bool:
+    """Whether neither it, nor its events, nor its pods are older than the grace."""
+    pods = snapshot.pods_of(ref_of(workload))
+    return lived(snapshot, workload, now) < GRACE and all(age(pod, now) < GRACE for pod in pods)
 
 
 def _short_finding(snapshot: Snapshot, workload: Obj, exceeded: Evidence | None) -> Finding:

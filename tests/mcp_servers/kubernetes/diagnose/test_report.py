@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from mcp_servers.kubernetes.diagnose.finding import Evidence, ObjectRef, one_line
 from mcp_servers.kubernetes.diagnose.report import Scope, render, to_data
@@ -76,6 +77,21 @@ def test_a_cut_says_so() -> None:
     text = render(run(many), limit=10)
     assert "10. [HIGH]" in text and "11. [HIGH]" not in text
     assert "showing 10 of 12 findings; narrow by namespace or name" in text
+
+
+def test_the_data_is_cut_as_the_text_is_and_says_so() -> None:
+    report = run([ingress(f"web-{i}", backend="gone") for i in range(12)])
+    data = to_data(report, 5)
+    assert (len(data["findings"]), data["shown"], data["total"]) == (5, 5, 12)
+    assert len(to_data(report)["findings"]) == 10
+
+
+def test_a_finding_that_affects_many_lists_the_first_of_them_and_their_number() -> None:
+    report = run(node(ready="Unknown"))
+    many = tuple(ObjectRef("Pod", "media", f"web-{i}") for i in range(500))
+    long = replace(report, findings=(replace(report.findings[0], affects=many),))
+    found = to_data(long)["findings"][0]
+    assert (len(found["affects"]), found["affects_total"]) == (50, 500)
 
 
 def test_the_data_is_json_and_complete() -> None:

@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
+from mcp_servers.kubernetes.diagnose.engine import diagnose
+from mcp_servers.kubernetes.diagnose.report import Scope
+from mcp_servers.kubernetes.diagnose.snapshot import Snapshot
 from tests.mcp_servers.kubernetes.diagnose.build import (
+    NOW,
     causes,
     deployment,
     healthy,
@@ -117,3 +121,55 @@ def test_a_young_pod_does_not_make_its_service_a_problem() -> None:
     objects = stack(status(running={"startedAt": "2026-03-05T11:59:30Z"}), age=40)
     objects[0]["metadata"]["creationTimestamp"] = objects[2]["metadata"]["creationTimestamp"]
     assert causes(run(objects, service(target=8989), ingress())) == []
+
+
+def ingress_class(name: str = "traefik", *, default: bool = False) -> dict[str, Any]:
+    marks = {"ingressclass.kubernetes.io/is-default-class": "true"} if default else {}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IngressClass",
+        "metadata": meta(name, "", annotations=marks),
+        "spec": {"controller": "traefik.io/ingress-controller"},
+    }
+
+
+def test_an_ingress_of_a_class_that_does_not_exist_is_told() -> None:
+    lost = ingress(ingressClassName="nginx")
+    report = run(healthy()[:4], lost, ingress_class())
+    assert causes(report) == ["Ingress media/sonarr: IngressClassMissing"]
+    assert "nginx" in only(report).title and "traefik" in told(report)
+    assert only(report).severity == "high"
+
+
+def test_an_ingress_that_a_controller_took_before_its_class_went_weighs_less() -> None:
+    taken = {**ingress(ingressClassName="nginx"), "status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}]}}}
+    assert only(run(healthy()[:4], taken, ingress_class())).severity == "medium"
+
+
+def test_an_ingress_of_a_class_that_exists_is_in_order() -> None:
+    assert causes(run(healthy()[:4], ingress(ingressClassName="traefik"), ingress_class())) == []
+
+
+def test_nothing_is_said_of_classes_that_were_not_listed() -> None:
+    assert causes(run(healthy()[:4], ingress(ingressClassName="nginx"))) == []
+    missing = {"ingressclasses.networking.k8s.io": "forbidden"}
+    assert causes(run(healthy()[:4], ingress(ingressClassName="nginx"), missing=missing)) == []
+
+
+def test_a_cluster_without_any_class_lacks_the_one_that_is_named() -> None:
+    objects = [*healthy()[:4], ingress(ingressClassName="nginx")]
+    snapshot = Snapshot.from_objects(objects, listed=frozenset({"ingressclasses.networking.k8s.io"}))
+    report = diagnose(snapshot, Scope(), NOW)
+    assert causes(report) == ["Ingress media/sonarr: IngressClassMissing"]
+
+
+def test_an_ingress_without_a_class_is_only_a_hint_and_only_without_a_default() -> None:
+    assert causes(run(healthy(), ingress_class(default=True))) == []
+    report = run(healthy(), ingress_class())
+    assert causes(report) == ["Ingress media/sonarr: IngressClassUnset"]
+    assert only(report).severity == "info"
+    taken = {**ingress(), "status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}]}}}
+    assert causes(run(healthy()[:4], taken, ingress_class())) == []
+    old = ingress()
+    old["metadata"]["annotations"] = {"kubernetes.io/ingress.class": "nginx"}
+    assert causes(run(healthy()[:4], old, ingress_class())) == []

@@ -6,6 +6,7 @@ import pytest
 from tests.mcp_servers.kubernetes.diagnose.build import (
     causes,
     claim,
+    ended,
     event,
     node,
     only,
@@ -60,6 +61,27 @@ from tests.mcp_servers.kubernetes.diagnose.build import (
             'MountVolume.MountDevice failed for volume "pvc-1" : kubernetes.io/csi: attacher.MountDevice failed to create '
             "newCsiDriverClient: driver name nfs.csi.k8s.io not found in the list of registered CSI drivers",
             "CSIDriverMissing",
+        ),
+        (
+            "FailedAttachVolume",
+            'AttachVolume.Attach failed for volume "pvc-1" : rpc error: code = Internal desc = could not attach volume',
+            "AttachFailed",
+        ),
+        (
+            "FailedAttachVolume",
+            'AttachVolume.Attach failed for volume "pvc-1" : rpc error: code = DeadlineExceeded desc = context deadline exceeded',
+            "AttachFailed",
+        ),
+        (
+            "FailedMount",
+            'MountVolume.SetUp failed for volume "nas" : mount failed: exit status 32\nMounting command: mount',
+            "MountFailed",
+        ),
+        (
+            "FailedMount",
+            "Unable to attach or mount volumes: unmounted volumes=[a], unattached volumes=[a], failed to process "
+            'volumes=[a]: error processing PVC media/x: failed to fetch PVC from API server: persistentvolumeclaims "x" not found',
+            "ClaimMissing",
         ),
         ("FailedMount", 'MountVolume.SetUp failed for volume "x" : something new', "FailedMount"),
     ],
@@ -150,3 +172,22 @@ def test_a_lost_claim_is_told() -> None:
     report = run(lost, note)
     assert only(report).cause == "ClaimLost"
     assert "Data on the volume is lost!" in told(report)
+
+
+def test_a_mount_that_only_times_out_names_its_volumes() -> None:
+    objects = stack(waiting("ContainerCreating"), phase="Pending")
+    words = (
+        "Unable to attach or mount volumes: unmounted volumes=[config data], unattached volumes=[kube-api-access-x]: "
+        "timed out waiting for the condition"
+    )
+    finding = only(run(objects, event(objects[2], "FailedMount", words)))
+    assert finding.cause == "MountTimeout"
+    assert "config data" in finding.title
+
+
+def test_a_mount_that_fails_after_the_node_was_restarted_is_told() -> None:
+    objects = stack(waiting("ContainerCreating", restarts=1, last=ended(255, "Unknown", 900)))
+    words = 'MountVolume.SetUp failed for volume "b" : secret "b" not found'
+    assert causes(run(objects, event(objects[2], "FailedMount", words))) == ["Deployment media/sonarr: MissingSecret"]
+    past = stack(waiting("ContainerCreating", restarts=1, last=ended(1, seconds=10)))
+    assert "MissingSecret" not in str(causes(run(past, event(past[2], "FailedMount", words))))

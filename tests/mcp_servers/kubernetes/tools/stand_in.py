@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,6 +9,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+
+from tests.mcp_servers.kubernetes.tools.bench import Tools
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -49,6 +50,7 @@ class StandIn:
     def __init__(self, objects: dict[str, list[dict[str, Any]]] | None = None, log: str = "") -> None:
         self.objects = objects or {}
         self.log = log
+        self.tools: Tools
         self.seen: list[Request] = []
         self.app = Starlette(routes=[Route("/{path:path}", self._answer)])
 
@@ -89,7 +91,8 @@ def always(answer: Handler) -> Starlette:
 
 def hanging() -> Starlette:
     async def hang(request: Request) -> Response:
-        await asyncio.Event().wait()
-        raise AssertionError
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        return Response()
 
     return always(hang)

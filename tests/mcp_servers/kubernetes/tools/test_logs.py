@@ -1,28 +1,25 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.mcp_servers.kubernetes.tools.bench import Bench, Said, tools_at
+from tests.mcp_servers.kubernetes.tools.bench import Bench, Said
 from tests.mcp_servers.kubernetes.tools.stand_in import StandIn, pod
-from tests.support.hosting import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def logged(folder: Path, log: str, pods: list[dict[str, Any]] | None = None, **arguments: Any) -> Said:
+async def logged(stand_in: StandIn, log: str, pods: list[dict[str, Any]] | None = None, **arguments: Any) -> Said:
     """What pods_log says about a pod `web` with this log."""
-    stand_in = StandIn({"pods": pods or [pod()]}, log)
-    async with serving(stand_in.app) as url, tools_at(url, folder) as tools:
-        return await tools.say("pods_log", **{"pod": "web", **arguments})
+    stand_in.objects, stand_in.log = {"pods": pods or [pod()]}, log
+    return await stand_in.tools.say("pods_log", **{"pod": "web", **arguments})
 
 
-async def chosen(folder: Path, made: dict[str, Any], **arguments: Any) -> str:
+async def chosen(stand_in: StandIn, made: dict[str, Any], **arguments: Any) -> str:
     """The container that pods_log reads of a pod."""
-    return str((await logged(folder, "x\n", [made], **arguments)).data["container"])
+    return str((await logged(stand_in, "x\n", [made], **arguments)).data["container"])
 
 
 def running(name: str, *, ready: bool = True, **more: Any) -> dict[str, Any]:
@@ -42,12 +39,12 @@ async def test_an_ambiguous_beginning_lists_the_choices(bench: Bench) -> None:
     assert "fits several pods: database/postgres-0, database/postgres-1" in said
 
 
-async def test_the_exact_name_wins_over_a_longer_one(tmp_path: Path) -> None:
-    said = await logged(tmp_path, "x\n", [pod("web-1"), pod("web")])
+async def test_the_exact_name_wins_over_a_longer_one(stand_in: StandIn) -> None:
+    said = await logged(stand_in, "x\n", [pod("web-1"), pod("web")])
     assert said.data["pod"] == "web"
 
 
-async def test_of_several_pods_of_one_owner_the_least_healthy_is_read(tmp_path: Path) -> None:
+async def test_of_several_pods_of_one_owner_the_least_healthy_is_read(stand_in: StandIn) -> None:
     pods = [
         pod("web-a", status={"phase": "Succeeded", "containerStatuses": [{"name": "app", "ready": False}]}),
         pod("web-b", status={"phase": "Running", "containerStatuses": [running("app")]}),
@@ -55,7 +52,7 @@ async def test_of_several_pods_of_one_owner_the_least_healthy_is_read(tmp_path: 
     ]
     for one in pods:
         one["metadata"]["ownerReferences"] = [{"uid": "1"}]
-    said = await logged(tmp_path, "x\n", pods)
+    said = await logged(stand_in, "x\n", pods)
     assert said.data["pod"] == "web-c"
     assert "one of 3 pods of its owner" in said.lines[0]
 
@@ -101,7 +98,13 @@ async def test_the_failing_init_container_is_read_by_default(bench: Bench) -> No
 async def test_the_run_before_the_last_restart_can_be_read(bench: Bench) -> None:
     said = await bench.say("pods_log", pod="sonarr", previous=True)
     assert "(previous run)" in said.lines[0]
-    assert "not found" in await bench.refuse("pods_log", pod="overseerr", previous=True)
+    listed = await bench.get("/api/v1/pods")
+    steady = next(
+        p["metadata"] for p in listed["items"] if p["status"].get("containerStatuses")
+        and not any(s.get("lastState") for s in p["status"]["containerStatuses"])
+    )  # fmt: skip
+    where = {"pod": steady["name"], "namespace": steady["namespace"]}
+    assert "not found" in await bench.refuse("pods_log", previous=True, **where)
 
 
 async def test_since_reads_only_the_last_while(bench: Bench) -> None:
@@ -120,29 +123,29 @@ async def test_tail_has_bounds(bench: Bench, tail: int) -> None:
     assert "tail must be from 1 to 1000" in await bench.refuse("pods_log", pod="overseerr", tail=tail)
 
 
-async def test_include_and_exclude_filter_and_the_count_says_of_how_many(tmp_path: Path) -> None:
+async def test_include_and_exclude_filter_and_the_count_says_of_how_many(stand_in: StandIn) -> None:
     log = "".join(f"2026-01-01T00:00:00.0Z {'ERROR' if n % 2 else 'info'} {n}\n" for n in range(10))
-    said = await logged(tmp_path, log, include="error", exclude="[37]$")
+    said = await logged(stand_in, log, include="error", exclude="[37]$")
     assert [line.split()[-1] for line in said.lines[1:]] == ["1", "5", "9"]
     assert "3 of 10 lines shown" in said.lines[0]
 
 
-async def test_a_filter_reads_further_back_than_the_tail(tmp_path: Path) -> None:
+async def test_a_filter_reads_further_back_than_the_tail(stand_in: StandIn) -> None:
     log = "t needle\n" + "t hay\n" * 3000
-    said = await logged(tmp_path, log, include="needle", tail=10)
+    said = await logged(stand_in, log, include="needle", tail=10)
     assert "1 of 3001 lines shown" in said.lines[0]
 
 
-async def test_an_anchor_means_the_beginning_of_the_message_not_of_its_timestamp(tmp_path: Path) -> None:
+async def test_an_anchor_means_the_beginning_of_the_message_not_of_its_timestamp(stand_in: StandIn) -> None:
     log = "2026-01-01T00:00:00.000000000Z ERROR one\n2026-01-01T00:00:01.000000000Z info ERROR\n"
-    assert len((await logged(tmp_path, log, include="^error")).data["lines"]) == 1
-    assert len((await logged(tmp_path, log, exclude="^error")).data["lines"]) == 1
-    assert len((await logged(tmp_path, log, include="00:00:01")).data["lines"]) == 1
+    assert len((await logged(stand_in, log, include="^error")).data["lines"]) == 1
+    assert len((await logged(stand_in, log, exclude="^error")).data["lines"]) == 1
+    assert len((await logged(stand_in, log, include="00:00:01")).data["lines"]) == 1
 
 
-async def test_a_catastrophic_pattern_on_a_long_line_returns_fast(tmp_path: Path) -> None:
+async def test_a_catastrophic_pattern_on_a_long_line_returns_fast(stand_in: StandIn) -> None:
     began = time.monotonic()
-    said = await logged(tmp_path, "a" * 500_000 + "!\n", include="(a+)+$")
+    said = await logged(stand_in, "a" * 500_000 + "!\n", include="(a+)+$")
     assert "0 of 1 lines shown" in said.lines[0]
     assert time.monotonic() - began < 2
 
@@ -162,53 +165,53 @@ async def test_a_pattern_may_not_be_endless(bench: Bench) -> None:
     assert "longer than 200" in await bench.refuse("pods_log", pod="overseerr", include="a" * 201)
 
 
-async def test_a_log_too_long_to_show_keeps_its_newest_lines(tmp_path: Path) -> None:
+async def test_a_log_too_long_to_show_keeps_its_newest_lines(stand_in: StandIn) -> None:
     log = "".join(f"line {n} {'x' * 300}\n" for n in range(200))
-    said = await logged(tmp_path, log, tail=150)
+    said = await logged(stand_in, log, tail=150)
     assert said.lines[-1].startswith("line 199 ")
     assert f"{len(said.lines) - 1} of 150 lines shown" in said.lines[0]
     assert "narrow by" in said.lines[0]
 
 
-async def test_a_log_of_huge_lines_still_ends_with_the_newest(tmp_path: Path) -> None:
+async def test_a_log_of_huge_lines_still_ends_with_the_newest(stand_in: StandIn) -> None:
     log = "".join(f"line {n} {'x' * 30_000}\n" for n in range(200))
-    said = await logged(tmp_path, log, tail=150)
+    said = await logged(stand_in, log, tail=150)
     assert said.lines[-1].startswith("line 199 ")
-    filtered = await logged(tmp_path, log, include="line", tail=5)
+    filtered = await logged(stand_in, log, include="line", tail=5)
     assert [line.split()[1] for line in filtered.lines[1:]] == ["195", "196", "197", "198", "199"]
 
 
-async def test_a_long_line_is_cut_visibly(tmp_path: Path) -> None:
-    said = await logged(tmp_path, "y" * 2000 + "\n")
+async def test_a_long_line_is_cut_visibly(stand_in: StandIn) -> None:
+    said = await logged(stand_in, "y" * 2000 + "\n")
     assert said.lines[1].endswith("…")
     assert len(said.lines[1]) <= 501
 
 
-async def test_a_line_cannot_fake_another_with_exotic_line_ends_or_escapes(tmp_path: Path) -> None:
-    said = await logged(tmp_path, "2026 one\u2028fake\u0085fake\x1b[31mred\u202e\n2026 two\n")
+async def test_a_line_cannot_fake_another_with_exotic_line_ends_or_escapes(stand_in: StandIn) -> None:
+    said = await logged(stand_in, "2026 one\u2028fake\u0085fake\x1b[31mred\u202e\n2026 two\n")
     assert "2 of 2 lines shown" in said.lines[0]
     assert len(said.text.splitlines()) == 3
     assert "\x1b" not in said.text
     assert "\u202e" not in said.text
 
 
-async def test_an_empty_log_is_said_to_be_empty(tmp_path: Path) -> None:
-    said = await logged(tmp_path, "", since="5m")
+async def test_an_empty_log_is_said_to_be_empty(stand_in: StandIn) -> None:
+    said = await logged(stand_in, "", since="5m")
     assert said.text == "The log of default/web container app is empty in the last 5m."
 
 
-async def test_the_container_that_fails_is_read(tmp_path: Path) -> None:
+async def test_the_container_that_fails_is_read(stand_in: StandIn) -> None:
     crash = {"name": "b", "ready": False, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
     made = pod(containers=("a", "b"), status={"containerStatuses": [running("a"), crash]})
-    assert await chosen(tmp_path, made) == "b"
+    assert await chosen(stand_in, made) == "b"
 
 
-async def test_a_container_that_runs_but_is_not_ready_is_read_before_a_ready_one(tmp_path: Path) -> None:
+async def test_a_container_that_runs_but_is_not_ready_is_read_before_a_ready_one(stand_in: StandIn) -> None:
     made = pod(containers=("a", "b"), status={"containerStatuses": [running("a"), running("b", ready=False)]})
-    assert await chosen(tmp_path, made) == "b"
+    assert await chosen(stand_in, made) == "b"
 
 
-async def test_while_a_pod_initializes_the_running_init_container_is_read(tmp_path: Path) -> None:
+async def test_while_a_pod_initializes_the_running_init_container_is_read(stand_in: StandIn) -> None:
     made = pod(
         spec={"initContainers": [{"name": "setup"}]},
         status={
@@ -216,25 +219,25 @@ async def test_while_a_pod_initializes_the_running_init_container_is_read(tmp_pa
             "containerStatuses": [{"name": "app", "ready": False, "state": {"waiting": {"reason": "PodInitializing"}}}],
         },
     )
-    assert await chosen(tmp_path, made) == "setup"
+    assert await chosen(stand_in, made) == "setup"
 
 
-async def test_for_the_previous_run_a_container_that_had_one_is_read(tmp_path: Path) -> None:
+async def test_for_the_previous_run_a_container_that_had_one_is_read(stand_in: StandIn) -> None:
     ended = {"lastState": {"terminated": {"exitCode": 137}}, "restartCount": 3}
     made = pod(containers=("a", "b"), status={"containerStatuses": [running("a"), running("b", **ended)]})
-    assert await chosen(tmp_path, made, previous=True) == "b"
-    assert await chosen(tmp_path, made) == "a"
+    assert await chosen(stand_in, made, previous=True) == "b"
+    assert await chosen(stand_in, made) == "a"
 
 
-async def test_of_healthy_containers_the_annotated_default_is_read(tmp_path: Path) -> None:
+async def test_of_healthy_containers_the_annotated_default_is_read(stand_in: StandIn) -> None:
     made = pod(
         containers=("proxy", "app"),
         annotations={"kubectl.kubernetes.io/default-container": "app"},
         status={"containerStatuses": [running("proxy"), running("app")]},
     )
-    assert await chosen(tmp_path, made) == "app"
+    assert await chosen(stand_in, made) == "app"
 
 
-async def test_an_ephemeral_container_can_be_read(tmp_path: Path) -> None:
+async def test_an_ephemeral_container_can_be_read(stand_in: StandIn) -> None:
     made = pod(spec={"ephemeralContainers": [{"name": "debugger-x2k"}]})
-    assert await chosen(tmp_path, made, container="debugger-x2k") == "debugger-x2k"
+    assert await chosen(stand_in, made, container="debugger-x2k") == "debugger-x2k"
