@@ -66,7 +66,7 @@ class Resources:
         self._lock = asyncio.Lock()
 
     async def find(self, name: str) -> Resource:
-        """The resource that `name` (kind, plural, singular or short name, alone or with its group: `NAME.GROUP`) stands for.
+        """The resource that `name` (kind, plural, singular or short name; with `.GROUP` or without) stands for.
 
         Several groups may have it: built-in ones win. Raises `NotFound` with the closest names.
         """

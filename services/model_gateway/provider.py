@@ -39,6 +39,7 @@ class Provider:
     async def stream(self, request: ChatRequest, model: str) -> AsyncGenerator[Piece, None]:
         """The reply of `model`, a LiteLLM name. Raises a `ModelFailed` that a person can act on."""
         litellm = await _load()
+        _declare(litellm, model)
         arguments = {**self._arguments(request, model), "stream": True, "stream_options": {"include_usage": True}}
         try:
             async with asyncio.timeout(self._settings.timeout_seconds):
@@ -110,6 +111,17 @@ async def _load() -> Any:
         litellm.drop_params = True
         logging.getLogger("LiteLLM").setLevel(logging.ERROR)
         return litellm
+
+
+def _declare(litellm: Any, model: str) -> None:
+    """Enters an Ollama model in LiteLLM's map.
+
+    For one that is not there LiteLLM asks Ollama's `/api/show` after each call, with a blocking request on the
+    event loop (seen in 1.110), and everything else the gateway does would wait for it.
+    """
+    provider, _, name = model.partition("/")
+    if provider in ("ollama", "ollama_chat") and f"ollama/{name}" not in litellm.model_cost:
+        litellm.model_cost[f"ollama/{name}"] = {"litellm_provider": "ollama", "mode": "chat"}
 
 
 async def _pieces(chunks: Any, model: str, silence: float) -> AsyncGenerator[Piece, None]:

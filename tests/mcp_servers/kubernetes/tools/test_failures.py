@@ -17,7 +17,12 @@ from tests.support.hosting import free_port, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-EVERY = (("pods_list", {}), ("find", {"keyword": "x"}), ("pods_log", {"pod": "x"}), ("nodes_list", {}))
+EVERY: tuple[tuple[str, dict[str, str]], ...] = (
+    ("pods_list", {}),
+    ("find", {"keyword": "x"}),
+    ("pods_log", {"pod": "x"}),
+    ("nodes_list", {}),
+)
 
 
 async def refused(folder: Path, answer: Response, **settings: float) -> tuple[list[str], int]:
@@ -113,7 +118,8 @@ async def test_an_expired_cursor_says_to_begin_again(tmp_path: Path) -> None:
     async with benched(tmp_path) as own:
         first = await own.say("pods_list", limit=3)
         await own.create(
-            "/api/v1/namespaces/default/configmaps", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}}
+            "/api/v1/namespaces/default/configmaps",
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}},
         )
         own.store.compact()
         said = await own.refuse("pods_list", limit=3, cursor=first.cursor)
@@ -126,7 +132,9 @@ async def test_a_certificate_that_is_not_trusted_is_said_so(bench: Bench, tmp_pa
         assert "certificate that this kubeconfig does not trust" in await tools.refuse("pods_list")
 
 
-@pytest.mark.parametrize("text", ["", "just a sentence", "- a\n- b\n", "a: [", "kind: Config\n", "\x00\x01", "clusters: 7\n"])
+@pytest.mark.parametrize(
+    "text", ["", "just a sentence", "- a\n- b\n", "a: [", "kind: Config\n", "\x00\x01", "clusters: 7\n"]
+)
 async def test_a_file_that_is_no_kubeconfig_is_named(tmp_path: Path, text: str) -> None:
     file = tmp_path / "kubeconfig"
     file.write_text(text)
@@ -158,7 +166,11 @@ async def test_outside_a_pod_there_is_no_service_account(monkeypatch: pytest.Mon
 
 async def test_a_credential_plugin_that_is_missing_is_a_sentence(bench: Bench, tmp_path: Path) -> None:
     config = yaml.safe_load(bench.running.kubeconfig())
-    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "opswarm-no-such-plugin", "interactiveMode": "Never"}
+    plugin = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": "opswarm-no-such-plugin",
+        "interactiveMode": "Never",
+    }
     config["users"][0]["user"] = {"exec": plugin}
     file = tmp_path / "exec.yaml"
     file.write_text(yaml.safe_dump(config))
@@ -169,7 +181,14 @@ async def test_a_credential_plugin_that_is_missing_is_a_sentence(bench: Bench, t
 
 async def test_plain_discovery_passes_over_a_broken_extension(tmp_path: Path) -> None:
     """As servers before 1.26 answer, where one extension API sends a web page and one fails."""
-    entry = {"name": "pods", "singularName": "pod", "kind": "Pod", "namespaced": True, "verbs": ["list"], "shortNames": ["po"]}
+    entry = {
+        "name": "pods",
+        "singularName": "pod",
+        "kind": "Pod",
+        "namespaced": True,
+        "verbs": ["list"],
+        "shortNames": ["po"],
+    }
     groups = [{"name": g, "preferredVersion": {"groupVersion": f"{g}/v1"}} for g in ("page.io", "down.io")]
     bodies = {
         "/api": {"kind": "APIVersions", "versions": ["v1"]},
@@ -213,5 +232,3 @@ async def test_no_segment_of_a_path_can_leave_its_place(value: str) -> None:
 
 async def test_a_segment_of_a_path_is_quoted() -> None:
     assert segment("a?b#c%2e d") == "a%3Fb%23c%252e%20d"
-
-

@@ -144,14 +144,18 @@ async def test_one_object_as_a_table_is_one_row(own: Bench) -> None:
     assert said.data["rows"][0][0] == "sonarr"
 
 
-@pytest.mark.parametrize("trick", ["../secrets", "%2e%2e", "a?b", "a\nb", "sonarr\n", "..", ".", "a/b", "a#b", " ", "a b", "ä"])
+@pytest.mark.parametrize(
+    "trick", ["../secrets", "%2e%2e", "a?b", "a\nb", "sonarr\n", "..", ".", "a/b", "a#b", " ", "a b", "ä"]
+)
 async def test_a_name_that_could_leave_its_place_in_the_path_is_refused(own: Bench, trick: str) -> None:
     said = await own.refuse("resources_get", kind="pod", name=trick, namespace="media")
     assert "is not a Kubernetes name" in said
     assert "\n" not in said
 
 
-@pytest.mark.parametrize("trick", ["../kube-system", "%2e%2e", "a?b", "media\n", "a\nb", "..", "a/b", "Media", "a.b", " "])
+@pytest.mark.parametrize(
+    "trick", ["../kube-system", "%2e%2e", "a?b", "media\n", "a\nb", "..", "a/b", "Media", "a.b", " "]
+)
 async def test_a_namespace_that_could_leave_its_place_in_the_path_is_refused(own: Bench, trick: str) -> None:
     for tool, extra in (("resources_get", {"kind": "pod", "name": "x"}), ("pods_list", {}), ("find", {"keyword": "x"})):
         assert "is not a namespace name" in await own.refuse(tool, namespace=trick, **extra)

@@ -13,15 +13,17 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
     ("names", "header", "member"),
     [
         (("pods", "pod", "Pod", "po", "PODS"), "RESTARTS", "sonarr-"),
-        (("deployments", "deployment", "Deployment", "deploy", "deployments.apps", "deployment.apps"), "READY", "sonarr"),
+        (
+            ("deployments", "deployment", "Deployment", "deploy", "deployments.apps", "deployment.apps"),
+            "READY",
+            "sonarr",
+        ),
         (("kustomizations", "Kustomization", "ks"), "STATUS", "cluster-apps"),
         (("helmreleases", "HelmRelease", "hr", "helmreleases.helm.toolkit.fluxcd.io"), "STATUS", "sonarr"),
         (("nodes", "no"), "VERSION", "worker-1"),
     ],
 )
-async def test_a_kind_is_known_by_all_its_names(
-    bench: Bench, names: tuple[str, ...], header: str, member: str
-) -> None:
+async def test_a_kind_is_known_by_all_its_names(bench: Bench, names: tuple[str, ...], header: str, member: str) -> None:
     texts = {(await bench.say("resources_list", kind=name, limit=500)).text for name in names}
     assert len(texts) == 1
     text = texts.pop()
@@ -91,7 +93,9 @@ async def test_a_bad_selector_is_refused_in_the_servers_words(bench: Bench, sele
     assert "API server refused the request" in await bench.refuse("pods_list", label_selector=selector)
 
 
-@pytest.mark.parametrize(("tool", "arguments"), [("pods_list", {}), ("resources_list", {"kind": "pods", "output": "yaml"})])
+@pytest.mark.parametrize(
+    ("tool", "arguments"), [("pods_list", {}), ("resources_list", {"kind": "pods", "output": "yaml"})]
+)
 async def test_the_cursor_walks_all_pods_exactly_once(bench: Bench, tool: str, arguments: dict[str, str]) -> None:
     every = await bench.get("/api/v1/pods")
     seen: list[str] = []
@@ -142,7 +146,9 @@ async def test_a_garbled_cursor_is_refused(bench: Bench) -> None:
     assert "continue key is not valid" in await bench.refuse("pods_list", cursor="garbage")
 
 
-async def test_a_list_too_long_to_show_offers_no_cursor_that_would_skip_what_was_cut(bench: Bench, tmp_path: Path) -> None:
+async def test_a_list_too_long_to_show_offers_no_cursor_that_would_skip_what_was_cut(
+    bench: Bench, tmp_path: Path
+) -> None:
     async with benched(tmp_path) as own:
         for number in range(400):
             name = f"setting-with-quite-a-long-name-{number:04}"

@@ -113,7 +113,7 @@ async def test_since_reads_only_the_last_while(bench: Bench) -> None:
     assert recent.data["read"] < whole.data["read"]
 
 
-@pytest.mark.parametrize("since", ["yesterday", "-5m", "5", "1h30m", "5w", "９m"])
+@pytest.mark.parametrize("since", ["yesterday", "-5m", "5", "1h30m", "5w", "\uff19m"])
 async def test_a_duration_that_cannot_be_read_is_explained(bench: Bench, since: str) -> None:
     assert "Write it like 15m, 2h or 1d." in await bench.refuse("pods_log", pod="overseerr", since=since)
 
@@ -223,7 +223,7 @@ async def test_while_a_pod_initializes_the_running_init_container_is_read(stand_
 
 
 async def test_for_the_previous_run_a_container_that_had_one_is_read(stand_in: StandIn) -> None:
-    ended = {"lastState": {"terminated": {"exitCode": 137}}, "restartCount": 3}
+    ended: dict[str, Any] = {"lastState": {"terminated": {"exitCode": 137}}, "restartCount": 3}
     made = pod(containers=("a", "b"), status={"containerStatuses": [running("a"), running("b", **ended)]})
     assert await chosen(stand_in, made, previous=True) == "b"
     assert await chosen(stand_in, made) == "a"

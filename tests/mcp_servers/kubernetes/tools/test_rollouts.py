@@ -17,7 +17,9 @@ async def status(stand_in: StandIn, plural: str, spec: dict[str, Any], state: di
     return await stand_in.tools.say("rollout_status", name="web")
 
 
-@pytest.mark.parametrize(("kind", "name"), [("Deployment", "overseerr"), ("sts", "postgres"), ("ds", "alloy"), ("", "alloy")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("Deployment", "overseerr"), ("sts", "postgres"), ("ds", "alloy"), ("", "alloy")]
+)
 async def test_a_finished_rollout_is_done(bench: Bench, kind: str, name: str) -> None:
     said = await bench.say("rollout_status", kind=kind, name=name)
     assert said.data["done"] is True
@@ -51,7 +53,13 @@ async def test_a_stuck_image_keeps_the_old_replica(bench: Bench) -> None:
             False,
             "exceeded its progress deadline",
         ),
-        ("statefulsets", {"replicas": 3}, {"readyReplicas": 2, "updatedReplicas": 3}, False, "2 of 3 replicas are ready"),
+        (
+            "statefulsets",
+            {"replicas": 3},
+            {"readyReplicas": 2, "updatedReplicas": 3},
+            False,
+            "2 of 3 replicas are ready",
+        ),
         (
             "statefulsets",
             {"replicas": 3},
@@ -73,8 +81,20 @@ async def test_a_stuck_image_keeps_the_old_replica(bench: Bench) -> None:
             False,
             "1 of 2",
         ),
-        ("statefulsets", {"replicas": 1, "updateStrategy": {"type": "OnDelete"}}, {"readyReplicas": 1}, True, "on delete"),
-        ("daemonsets", {}, {"desiredNumberScheduled": 3, "updatedNumberScheduled": 2}, False, "2 of 3 pods are updated"),
+        (
+            "statefulsets",
+            {"replicas": 1, "updateStrategy": {"type": "OnDelete"}},
+            {"readyReplicas": 1},
+            True,
+            "on delete",
+        ),
+        (
+            "daemonsets",
+            {},
+            {"desiredNumberScheduled": 3, "updatedNumberScheduled": 2},
+            False,
+            "2 of 3 pods are updated",
+        ),
         (
             "daemonsets",
             {},
