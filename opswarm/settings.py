@@ -85,9 +85,7 @@ class Turn(Section):
     max_tool_result_bytes: int = Field(
         24_000, ge=512, description="Most bytes of one tool result that a model is shown."
     )
-    max_turn_tool_bytes: int = Field(
-        160_000, ge=1024, description="Most bytes of tool results that one turn collects."
-    )
+    max_turn_tool_bytes: int = Field(160_000, ge=1024, description="Most bytes of tool results that one turn collects.")
     max_parallel_tools: int = Field(6, ge=1, le=32, description="Read-only tool calls run at the same time.")
     context_tokens: int = Field(
         24_000,
@@ -105,9 +103,7 @@ class Orchestrator(Section):
     delegation_seconds: float = Field(
         330.0, gt=0, le=3600, description="Deadline of one delegated request, in seconds."
     )
-    default_agent: str = Field(
-        "devops", description="Who gets a request that neither the rules nor a model can place."
-    )
+    default_agent: str = Field("devops", description="Who gets a request that neither the rules nor a model can place.")
     routing_seconds: float = Field(
         15.0, gt=0, le=120, description="Longest wait for a model's routing decision, in seconds."
     )

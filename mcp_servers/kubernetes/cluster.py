@@ -68,9 +68,7 @@ class Cluster:
         self._settings = settings
         self.server = str(api.configuration.host)
 
-    async def get(
-        self, path: str, query: Mapping[str, str | int] | None = None, *, accept: str = JSON
-    ) -> Answer:
+    async def get(self, path: str, query: Mapping[str, str | int] | None = None, *, accept: str = JSON) -> Answer:
         """GETs `path` (already quoted, see `segment`). A busy or failing server is asked once more.
 
         Raises `NotFound`, `PermissionDenied`, `Unauthenticated`, `InvalidInput`, `DeadlineExceeded` or

@@ -58,9 +58,7 @@ def _cell(value: str) -> str:
     return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
 
 
-def server_table(
-    body: Mapping[str, Any], *, with_namespace: bool
-) -> tuple[list[str], list[list[str]]]:
+def server_table(body: Mapping[str, Any], *, with_namespace: bool) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a meta.k8s.io Table, its everyday columns only."""
     columns = body.get("columnDefinitions") or ()
     kept = [i for i, c in enumerate(columns) if int(c.get("priority") or 0) == 0]

@@ -122,9 +122,7 @@ class Resources:
         cursor = ""
         version = f"{found.group}/{found.version}" if found.group else found.version
         while True:
-            page = await self.list_page(
-                found, namespace, field_selector=field_selector, limit=_PAGE, cursor=cursor
-            )
+            page = await self.list_page(found, namespace, field_selector=field_selector, limit=_PAGE, cursor=cursor)
             items += [{"kind": found.kind, "apiVersion": version, **i} for i in page.body.get("items") or ()]
             cursor = page.cursor
             if not cursor:

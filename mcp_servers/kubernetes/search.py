@@ -71,9 +71,7 @@ class Search:
         resource = await self._resources.find(kind)
         arguments.name(name)
         where = arguments.namespace(namespace)
-        everything = await self._resources.list_all(
-            resource.full_name, where, field_selector=f"metadata.name={name}"
-        )
+        everything = await self._resources.list_all(resource.full_name, where, field_selector=f"metadata.name={name}")
         if not everything:
             if where and resource.namespaced:
                 await self._resources.check_namespace(where)

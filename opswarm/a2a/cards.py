@@ -56,9 +56,7 @@ def agent_card(name: str, title: str, description: str, url: str, skills: tuple[
         default_input_modes=["text/plain"],
         default_output_modes=["text/markdown", "text/plain"],
         skills=[
-            AgentSkill(
-                id=s.id, name=s.name, description=s.description, tags=list(s.tags), examples=list(s.examples)
-            )
+            AgentSkill(id=s.id, name=s.name, description=s.description, tags=list(s.tags), examples=list(s.examples))
             for s in skills
         ],
         security_schemes={

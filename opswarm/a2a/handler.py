@@ -64,9 +64,7 @@ class _Contexts(RequestContextBuilder):
             context_id = known.context_id if known else None
         if params is not None and (agent := context.state.get(AGENT_STATE)):
             params.metadata.update({"opswarm/path_agent": agent})
-        return RequestContext(
-            call_context=context, request=params, task_id=task_id, context_id=context_id, task=task
-        )
+        return RequestContext(call_context=context, request=params, task_id=task_id, context_id=context_id, task=task)
 
 
 class Handler(DefaultRequestHandlerV2):
@@ -162,5 +160,3 @@ def _check(message: Message) -> None:
         raise InvalidParamsError("Files are not supported; send text.")
     if not text_of(message):
         raise InvalidParamsError("The message has no text.")
-
-

@@ -98,9 +98,7 @@ class _Executor(AgentExecutor):
             wire.state_update(context.task_id, context.context_id, TaskState.TASK_STATE_CANCELED, "Canceled.")
         )
 
-    async def _stream(
-        self, request: TurnInput, ids: tuple[str, str], event_queue: EventQueue
-    ) -> Finished | Failed:
+    async def _stream(self, request: TurnInput, ids: tuple[str, str], event_queue: EventQueue) -> Finished | Failed:
         first = True
         async with aclosing(coalesced(self._responder.respond(request))) as events:
             async for event in events:
@@ -190,9 +188,7 @@ class A2AServer:
 
 
 def _rpc_error(code: int, message: str, *, status: int = 200) -> Response:
-    return JSONResponse(
-        {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}, status_code=status
-    )
+    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}, status_code=status)
 
 
 class _CallContexts(DefaultServerCallContextBuilder):

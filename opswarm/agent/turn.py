@@ -197,9 +197,7 @@ class TurnLoop:
             raise ModelReplyInvalid("The model sent an empty reply.", hint="Ask again, or choose another model.")
         state.messages.append(Message("assistant", "".join(said), tuple(calls)))
 
-    async def _run_calls(
-        self, state: _State, tools: Toolbox, calls: Sequence[ToolCall]
-    ) -> AsyncGenerator[Event, None]:
+    async def _run_calls(self, state: _State, tools: Toolbox, calls: Sequence[ToolCall]) -> AsyncGenerator[Event, None]:
         """Runs one step's calls: read-only ones together, others one after another, in the model's order."""
         if state.messages[-1].tool_calls != tuple(calls):
             state.messages.append(Message("assistant", "", tuple(calls)))

@@ -40,7 +40,9 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            raise SettingsInvalid(f"Port {port} on {host} is in use.", hint="Stop what uses it, or choose another.") from None
+            raise SettingsInvalid(
+                f"Port {port} on {host} is in use.", hint="Stop what uses it, or choose another."
+            ) from None
         raise SettingsInvalid(f"Port {port} on {host} can't be used: {os.strerror(error.errno or 0)}.") from None
     except OverflowError:
         listener.close()

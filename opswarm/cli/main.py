@@ -110,7 +110,7 @@ async def _up(settings: Settings, choice: Any) -> None:
         _say("the cluster answers")
     async with swarm.swarm(settings, choice, _say) as found:
         _table(found)
-        typer.echo("Ask with `opswarm ask \"what is broken?\"`. Ctrl-C stops everything.", err=True)
+        typer.echo('Ask with `opswarm ask "what is broken?"`. Ctrl-C stops everything.', err=True)
         await swarm.until_stopped()
         typer.echo("stopping …", err=True)
 

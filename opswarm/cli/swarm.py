@@ -52,7 +52,9 @@ async def swarm(settings: Settings, choice: Choice, say: Say) -> AsyncIterator[R
         cluster = f"context {settings.kubernetes.context or '(current)'}"
         if choice.lab:
             kubeconfig, cluster = await stack.enter_async_context(_lab(settings, choice.scenarios, say))
-            changed = settings.kubernetes.model_copy(update={"kubeconfig": kubeconfig, "context": None, "in_cluster": False})
+            changed = settings.kubernetes.model_copy(
+                update={"kubeconfig": kubeconfig, "context": None, "in_cluster": False}
+            )
             settings = settings.updated({"kubernetes": changed})
         settings = _wired(settings, base)
         make_person_token(settings)

@@ -23,7 +23,9 @@ def private_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise SettingsInvalid(f"The folder {path} can't be made: {error.strerror}.", hint="Set OPSWARM_HOME.") from error
+        raise SettingsInvalid(
+            f"The folder {path} can't be made: {error.strerror}.", hint="Set OPSWARM_HOME."
+        ) from error
     return path
 
 

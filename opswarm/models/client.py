@@ -118,9 +118,7 @@ class _Calls:
             parts[2] += str(function.get("arguments") or "")
 
     def drain(self) -> list[CallPiece]:
-        done = [
-            CallPiece(ToolCall(p[0] or f"call_{i}", p[1], p[2] or "{}")) for i, p in sorted(self._parts.items())
-        ]
+        done = [CallPiece(ToolCall(p[0] or f"call_{i}", p[1], p[2] or "{}")) for i, p in sorted(self._parts.items())]
         self._parts = {}
         return done
 

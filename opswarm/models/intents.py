@@ -248,9 +248,7 @@ def _get(asked: _Asked, offered: _Offered) -> tuple[ToolCall, ...]:
         return ()
     if not asked.kind or (not asked.namespace and asked.kind not in ("nodes", "namespaces")):
         return offered.call("find", keyword=asked.name)
-    return offered.call(
-        "resources_get", kind=asked.kind, name=asked.name, namespace=asked.namespace, output="yaml"
-    )
+    return offered.call("resources_get", kind=asked.kind, name=asked.name, namespace=asked.namespace, output="yaml")
 
 
 def _list(asked: _Asked, offered: _Offered) -> tuple[ToolCall, ...]:

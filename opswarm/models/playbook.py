@@ -85,9 +85,7 @@ def _unwrap(text: str) -> str:
     return "\n".join(lines).strip()
 
 
-def _follow_up(
-    wanted: Plan, results: list[tuple[ToolCall, str]], request: ChatRequest, rounds: int
-) -> list[ToolCall]:
+def _follow_up(wanted: Plan, results: list[tuple[ToolCall, str]], request: ChatRequest, rounds: int) -> list[ToolCall]:
     """Calls that the first results make worth asking: the steps of the plan that were not run yet."""
     if rounds >= _MAX_ROUNDS:
         return []

@@ -209,9 +209,7 @@ class Tasks(TaskStore):
         """The task that this owner's message began, or None: a message sent twice is worked on once."""
         query = (
             select(tasks.c.body)
-            .where(
-                tasks.c.service == self._service, tasks.c.owner == owner, tasks.c.message_id == message_id
-            )
+            .where(tasks.c.service == self._service, tasks.c.owner == owner, tasks.c.message_id == message_id)
             .limit(1)
         )
         found = await self._bodies(query)

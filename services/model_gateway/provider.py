@@ -84,9 +84,7 @@ class Provider:
         provider = model.partition("/")[0]
         found: dict[str, Any] = {}
         if provider == "anthropic":
-            found["api_key"] = secret(
-                settings.anthropic_api_key, settings.anthropic_api_key_file, "ANTHROPIC_API_KEY"
-            )
+            found["api_key"] = secret(settings.anthropic_api_key, settings.anthropic_api_key_file, "ANTHROPIC_API_KEY")
             found["api_base"] = settings.anthropic_api_base
             if not found["api_key"]:
                 raise ModelKeyRejected("There is no Anthropic key.", hint="Set ANTHROPIC_API_KEY.")
@@ -198,9 +196,7 @@ def translate(error: Exception, model: str) -> ModelFailed:
 def _unreachable(error: Exception, provider: str, model: str, local: bool) -> ModelFailed:
     text = str(error).lower()
     if local and "not found" in text:
-        return ModelUnknown(
-            f"Ollama has no model {model}.", hint=f"Run `ollama pull {model.partition('/')[2]}`."
-        )
+        return ModelUnknown(f"Ollama has no model {model}.", hint=f"Run `ollama pull {model.partition('/')[2]}`.")
     if local and "does not support tools" in text:
         return ModelUnknown(f"{model} can't call tools.", hint="Choose an Ollama model that can, such as qwen3.")
     if "overloaded" in text or getattr(error, "status_code", None) == 529:

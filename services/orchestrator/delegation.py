@@ -91,9 +91,7 @@ class Delegation:
     async def _ask(self, name: str, text: str, request: TurnInput) -> AsyncGenerator[Event, None]:
         agent = await self._directory.get(name)
         token = self._exchange.for_agent(request.principal, name, request.task_id)
-        source = agent.ask(
-            text, token=token, context_id=request.context_id, deadline=self._settings.delegation_seconds
-        )
+        source = agent.ask(text, token=token, context_id=request.context_id, deadline=self._settings.delegation_seconds)
         outcome = "canceled"
         try:
             async with aclosing(source) as events:
@@ -152,4 +150,3 @@ class Delegation:
             await queue.put(Failed(code=error.code, message=str(error)))
             return
         await queue.put(Failed(code="internal", message="It stopped without an end."))
-

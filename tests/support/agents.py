@@ -43,7 +43,13 @@ class Echo:
 
 
 def echo_service(
-    settings: Settings, name: str, url: str, echo: Echo, *, tags: tuple[str, ...] = ("echo",), database: Path | None = None
+    settings: Settings,
+    name: str,
+    url: str,
+    echo: Echo,
+    *,
+    tags: tuple[str, ...] = ("echo",),
+    database: Path | None = None,
 ) -> Service:
     """An echo agent as a service."""
     skill = Skill("say", f"Say {name}", f"says things about {name}", tags, (f"say something about {name}",))

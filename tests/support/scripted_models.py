@@ -96,9 +96,7 @@ def ollama(script: Script) -> Starlette:
     async def show(request: Request) -> Response:
         return JSONResponse({"template": "{{ .Tools }}", "capabilities": ["completion", "tools"], "model_info": {}})
 
-    return Starlette(
-        routes=[Route("/api/chat", chat, methods=["POST"]), Route("/api/show", show, methods=["POST"])]
-    )
+    return Starlette(routes=[Route("/api/chat", chat, methods=["POST"]), Route("/api/show", show, methods=["POST"])])
 
 
 async def _ollama_lines(reply: Reply) -> AsyncIterator[bytes]:
@@ -111,9 +109,7 @@ async def _ollama_lines(reply: Reply) -> AsyncIterator[bytes]:
     calls = [{"function": {"name": n, "arguments": a}} for n, a in reply.calls]
     if calls:
         yield line({"role": "assistant", "content": "", "tool_calls": calls}, done=False)
-    yield line(
-        {"role": "assistant", "content": ""}, done=True, done_reason="stop", prompt_eval_count=17, eval_count=5
-    )
+    yield line({"role": "assistant", "content": ""}, done=True, done_reason="stop", prompt_eval_count=17, eval_count=5)
 
 
 Maker = Callable[[Script], Starlette]

@@ -28,9 +28,7 @@ class Endpoint:
     home: Path
 
     def message(self, text: str = "hello", **more: Any) -> dict[str, Any]:
-        return {
-            "message": {"role": "ROLE_USER", "messageId": uuid.uuid4().hex, "parts": [{"text": text}], **more}
-        }
+        return {"message": {"role": "ROLE_USER", "messageId": uuid.uuid4().hex, "parts": [{"text": text}], **more}}
 
     async def rpc(self, method: str, params: Any, version: str | None = "1.0", path: str = "/") -> dict[str, Any]:
         headers = {"A2A-Version": version} if version else {}
@@ -86,9 +84,7 @@ async def test_a_message_is_answered_in_protocol_0_3(endpoint: Endpoint) -> None
 async def test_events_ride_along_and_text_streams(endpoint: Endpoint) -> None:
     frames = await endpoint.stream("SendStreamingMessage", endpoint.message("hi"))
     results = [f["result"] for f in frames]
-    carried = [
-        v["kind"] for r in results for v in (r.get("statusUpdate", {}).get("metadata") or {}).values()
-    ]
+    carried = [v["kind"] for r in results for v in (r.get("statusUpdate", {}).get("metadata") or {}).values()]
     assert carried == ["tool_started", "tool_finished"]
     first = next(r for r in results if "artifactUpdate" in r)
     assert not first["artifactUpdate"].get("append")

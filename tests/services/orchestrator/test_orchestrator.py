@@ -32,9 +32,7 @@ class Front:
 
     async def ask(self, text: str, agent: str = "", context: str = "", deadline: float = 20) -> list[Event]:
         metadata = {AGENT_KEY: agent} if agent else None
-        source = self.agent.ask(
-            text, token=self.token, context_id=context, metadata=metadata, deadline=deadline
-        )
+        source = self.agent.ask(text, token=self.token, context_id=context, metadata=metadata, deadline=deadline)
         return [e async for e in source]
 
 

@@ -27,6 +27,7 @@ EVERY: tuple[tuple[str, dict[str, str]], ...] = (
 
 async def refused(folder: Path, answer: Response, **settings: float) -> tuple[list[str], int]:
     """What two tools say when every request gets this answer, and how often they asked."""
+    answer.headers.setdefault("retry-after", "0")
     asked: list[str] = []
 
     async def same(request: Request) -> Response:

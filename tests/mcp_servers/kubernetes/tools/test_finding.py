@@ -30,7 +30,7 @@ async def test_names_come_before_labels_before_images(bench: Bench) -> None:
 
 
 async def test_the_case_of_the_word_does_not_matter(bench: Bench) -> None:
-    assert (await bench.say("find", keyword=" SONARR ")).text == (await bench.say("find", keyword="sonarr")).text
+    assert (await bench.say("find", keyword=" SONARR ")).data == (await bench.say("find", keyword="sonarr")).data
 
 
 async def test_what_was_not_shown_is_counted(bench: Bench) -> None:
