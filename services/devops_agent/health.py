@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ FIND = "find"
 _MAX_WORDS = 4
 _MAX_OBJECTS = 2
 _SHORTEST = 3
+_ASKED_ABOUT = re.compile(r"\b(?:is|are|was|with|about|diagnose|does|did)\s+(?:the\s+|my\s+)?([a-z0-9][\w.-]*)")
 
 
 async def first_look(request: TurnInput, tools: Toolbox) -> FirstLook:
@@ -30,13 +32,10 @@ async def first_look(request: TurnInput, tools: Toolbox) -> FirstLook:
     offered = {s.name for s in tools.schemas}
     if intent_of(request.text) is not Intent.HEALTH or DIAGNOSE not in offered:
         return FirstLook()
-    words = [w for w in names_in(request.text) if len(w) >= _SHORTEST][:_MAX_WORDS]
-    if not words:
-        words = _carried(request)
-    if not words or FIND not in offered:
-        return FirstLook((_call(0, {}),))
-    matches = await asyncio.gather(*(_matches(tools, w) for w in words))
-    found = dict(zip(words, matches, strict=True))
+    words = _words(request.text)
+    found = await _lookup(tools, words) if FIND in offered else {}
+    if not any(found.values()) and FIND in offered:
+        found |= await _lookup(tools, _carried(request))
     namespaces = [w for w, m in found.items() if any(_is_namespace(x, w) for x in m)]
     objects = [w for w, m in found.items() if w not in namespaces and any(_is_object(x) for x in m)]
     namespace = namespaces[0] if len(namespaces) == 1 else ""
@@ -45,8 +44,19 @@ async def first_look(request: TurnInput, tools: Toolbox) -> FirstLook:
         return FirstLook(tuple(_call(i, s) for i, s in enumerate(scopes)))
     if namespaces:
         return FirstLook(tuple(_call(i, {"namespace": n}) for i, n in enumerate(namespaces[:_MAX_OBJECTS])))
-    names = ", ".join(f"`{w}`" for w in words)
-    return FirstLook((_call(0, {}),), (f"Nothing in the cluster is named {names}, so all of it was checked.",))
+    missed = [w for w in words if w in {m.strip(".-") for m in _ASKED_ABOUT.findall(request.text.lower())}]
+    names = ", ".join(f"`{w}`" for w in missed)
+    note = (f"Nothing in the cluster is named {names}, so all of it was checked.",) if missed and found else ()
+    return FirstLook((_call(0, {}),), note)
+
+
+def _words(text: str) -> list[str]:
+    return [w for w in names_in(text) if len(w) >= _SHORTEST][:_MAX_WORDS]
+
+
+async def _lookup(tools: Toolbox, words: Sequence[str]) -> dict[str, Sequence[Mapping[str, Any]]]:
+    matches = await asyncio.gather(*(_matches(tools, w) for w in words))
+    return dict(zip(words, matches, strict=True))
 
 
 def _carried(request: TurnInput) -> list[str]:
@@ -55,8 +65,8 @@ def _carried(request: TurnInput) -> list[str]:
     if not any(f" {w}" in said for w in ("it ", "it?", "its ", "that ", "this one")):
         return []
     for message in reversed(request.history):
-        if message.role == "user" and (words := [w for w in names_in(message.content) if len(w) >= _SHORTEST]):
-            return words[:_MAX_WORDS]
+        if message.role == "user" and (words := _words(message.content)):
+            return words
     return []
 
 
