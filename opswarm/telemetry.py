@@ -93,6 +93,8 @@ def configure_logging(settings: Log) -> None:
         logger = logging.getLogger(name)
         logger.handlers[:] = []
         logger.propagate = True
-    for noisy in ("uvicorn.access", "httpx", "httpx2", "httpcore", "mcp", "a2a", "LiteLLM", "kubernetes"):
+    for noisy in ("uvicorn.access", "httpx", "httpx2", "httpcore", "mcp", "a2a", "LiteLLM"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # Its loaders log, unredacted, what then reaches the person as our own error.
+    logging.getLogger("kubernetes").setLevel(logging.CRITICAL)

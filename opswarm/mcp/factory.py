@@ -16,6 +16,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -46,6 +47,9 @@ log = logging.getLogger(__name__)
 
 TEXT_LIMIT_BYTES = 32_768
 """No result text is longer, whatever the tool does: about 8,000 tokens, a quarter of a small model's window."""
+
+DATA_LIMIT_BYTES = 262_144
+"""Nor is a structured form: code that wants more asks for less at a time."""
 
 Observer = Callable[[str, str, float], None]
 """Told (tool, outcome, seconds) after each call; outcome is "ok" or an error code."""
@@ -143,8 +147,22 @@ def _result(output: ToolOutput) -> CallToolResult:
     cut = cap_bytes(text, TEXT_LIMIT_BYTES)
     if len(cut) < len(text):
         cut += f"\n(cut: {len(cut)} of {len(text)} characters shown; narrow the request to see the rest)"
-    data = dict(output.data) if output.data is not None else None
+    data: dict[str, Any] | None = _redacted(dict(output.data)) if output.data is not None else None
+    if data is not None and len(json.dumps(data, default=str)) > DATA_LIMIT_BYTES:
+        data = None
+        cut += "\n(the structured form was left out for its size; narrow the request to get it)"
     return CallToolResult(content=[TextContent(type="text", text=cut)], structured_content=data)
+
+
+def _redacted(value: Any) -> Any:
+    """The same JSON value with every key-shaped run in its strings masked."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: _redacted(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(inner) for inner in value]
+    return value
 
 
 def _gated(spec: ToolSpec, observe: Observer) -> Tool:

@@ -57,7 +57,8 @@ async def opener(settings: Settings) -> AsyncIterator[ToolProvider]:
 
 async def leak() -> ToolOutput:
     """Return a key."""
-    return ToolOutput("the key is " + "sk-ant-" + "z" * 30)
+    key = "sk-ant-" + "z" * 30
+    return ToolOutput(f"the key is {key}", {"lines": [{"said": key}]})
 
 
 @asynccontextmanager
@@ -139,6 +140,7 @@ async def test_results_are_capped_and_keys_masked(tmp_path: Path) -> None:
         await client.aclose()
     assert "characters shown" in long.text and len(long.text) < 40_000
     assert "[redacted]" in key.text and "zzzz" not in key.text
+    assert key.data == {"lines": [{"said": "[redacted]"}]}
 
 
 async def test_a_server_that_is_down_is_named_and_found_again_when_it_is_back(tmp_path: Path) -> None:
