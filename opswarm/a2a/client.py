@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from a2a.client import A2ACardResolver, Client, ClientConfig, ClientFactory
 from a2a.client.client import ClientCallContext
-from a2a.client.errors import AgentCardResolutionError
+from a2a.client.errors import A2AClientError, A2AClientTimeoutError, AgentCardResolutionError
 from a2a.types import (
     AgentCard,
     CancelTaskRequest,
@@ -27,7 +27,7 @@ from a2a.utils.errors import A2AError
 
 from opswarm.a2a import wire
 from opswarm.agent.events import Event, Failed, Finished
-from opswarm.errors import AgentDown, DeadlineExceeded, InvalidInput, OpswarmError
+from opswarm.errors import AgentDown, DeadlineExceeded, InvalidInput, OpswarmError, Unauthenticated, Unavailable
 from opswarm.guard.untrusted import cap_bytes, clean
 from opswarm.telemetry import traceparent
 
@@ -70,8 +70,8 @@ class RemoteAgent:
         """The agent's events for one request, ending with `Finished` or `Failed`.
 
         `deadline` is in seconds; when it passes, or when the caller stops reading, the agent's task is cancelled.
-        `started` is called with (task id, context id) as soon as they are known. Raises `AgentDown` or
-        `DeadlineExceeded`.
+        `started` is called with (task id, context id) as soon as they are known. Raises `AgentDown`,
+        `DeadlineExceeded`, `Unauthenticated`, `Unavailable`, or `InvalidInput` when the agent refuses the request.
         """
         message = Message(
             message_id=uuid.uuid4().hex, role=Role.ROLE_USER, parts=[Part(text=text)], context_id=context_id
@@ -109,11 +109,9 @@ class RemoteAgent:
             raise DeadlineExceeded(
                 f"The {self.name} agent did not finish within {deadline:.0f} s; its task was cancelled."
             ) from error
-        except A2AError as error:
-            ended = True
-            yield Failed(code="agent_refused", message=_told(self.name, error))
-        except httpx.HTTPError as error:
-            raise self._down() from error
+        except (A2AError, httpx.HTTPError) as error:
+            ended = not task_id  # What was begun is cancelled below, should the agent still be there.
+            raise self._translated(error) from error
         finally:
             if not ended:
                 await self._abandon(task_id, message, token)
@@ -157,10 +155,20 @@ class RemoteAgent:
         try:
             async with asyncio.timeout(_CARD_SECONDS * 2):
                 return list((await self._client.list_tasks(request, context=_context(token))).tasks)
-        except (TimeoutError, httpx.HTTPError) as error:
-            raise self._down() from error
-        except A2AError as error:
-            raise InvalidInput(_told(self.name, error)) from error
+        except (TimeoutError, A2AError, httpx.HTTPError) as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: Exception) -> OpswarmError:
+        """The SDK wraps what the network and the server did; what it wraps says which it was."""
+        cause = error.__cause__ if isinstance(error, A2AClientError) else error
+        if isinstance(cause, httpx.HTTPStatusError):
+            status = cause.response.status_code
+            if status in (401, 403):
+                return Unauthenticated(f"The {self.name} agent does not accept this caller's token.")
+            return Unavailable(f"The {self.name} agent answered HTTP {status}.", hint="Its log says why.")
+        if isinstance(cause, TimeoutError | httpx.HTTPError) or isinstance(error, A2AClientTimeoutError):
+            return self._down()
+        return InvalidInput(_told(self.name, error))
 
     def _down(self) -> OpswarmError:
         return AgentDown(f"The {self.name} agent stopped answering.", hint="Check that it runs; ask again.")
@@ -184,6 +192,6 @@ def _ids(frame: StreamResponse) -> tuple[str, str] | None:
     return None
 
 
-def _told(name: str, error: A2AError) -> str:
+def _told(name: str, error: Exception) -> str:
     """What a foreign agent said, made safe to show."""
     return f"The {name} agent refused: {cap_bytes(clean(str(error)), 400)}"
