@@ -57,7 +57,7 @@ async def swarm(settings: Settings, choice: Choice, say: Say) -> AsyncIterator[R
             )
             settings = settings.updated({"kubernetes": changed})
         settings = _wired(settings, base)
-        make_person_token(settings)
+        token = make_person_token(settings)
         apps = await _apps(stack, settings, say)
         metrics = await stack.enter_async_context(hosting.metrics_hosted(settings.metrics, settings.server))
         await stack.enter_async_context(hosting.hosted(hosting.mounted(apps), listener, settings.server))
@@ -65,7 +65,11 @@ async def swarm(settings: Settings, choice: Choice, say: Say) -> AsyncIterator[R
         states = await _ready(base, apps)
         if (trouble := states.get(prefix("kubernetes", registry.TOOL_SERVERS), "ready")) != "ready":
             raise Unavailable(f"The cluster can't be used. {trouble}")
-        found = Running(os.getpid(), base, cluster, tuple(_rows(settings, base, apps, states, cluster, metrics)))
+        models = await _models(f"{base}{prefix('gateway', registry.SERVICES)}", token)
+        rows = _rows(base, apps, states, cluster, models)
+        if metrics:
+            rows.append(Row("metrics", metrics, "-", "ready"))
+        found = Running(os.getpid(), base, cluster, tuple(rows))
         running.write(settings, found)
         stack.callback(running.clear, settings)
         yield found
@@ -136,28 +140,33 @@ async def _state(http: httpx.AsyncClient, url: str) -> str:
     return f"not ready: {bad}"
 
 
+async def _models(gateway: str, token: str) -> dict[str, str]:
+    """What stands behind each tier. The gateway owns the rule, so it is asked."""
+    try:
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
+            answer = await http.get(f"{gateway}/v1/models", headers={"Authorization": f"Bearer {token}"})
+        return {str(m["id"]): str(m["root"]) for m in answer.json()["data"]}
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        raise Unavailable("The model gateway does not say which models there are.", hint="Its log says why.") from error
+
+
 def _rows(
-    settings: Settings, base: str, apps: Mapping[str, Starlette], states: Mapping[str, str], cluster: str, metrics: str
+    base: str,
+    apps: Mapping[str, Starlette],
+    states: Mapping[str, str],
+    cluster: str,
+    models: Mapping[str, str],
 ) -> list[Row]:
     rows = []
     for at in sorted(apps, key=lambda p: (p != "", p)):
         name = at.rpartition("/")[2] or "orchestrator"
-        behind = "-"
-        if at.startswith("/agents/"):
-            behind = f"standard = {settings.models.standard}"
-        elif at == "/gateway":
-            behind = _model(settings)
-        elif at.startswith("/tools/"):
+        behind = models.get("fast", "-") if not at else models.get("standard", "-")
+        if at.startswith("/tools/"):
             behind = cluster
+        elif at == prefix("gateway", registry.SERVICES):
+            behind = ", ".join(sorted({m for t, m in models.items() if t in ("fast", "standard", "deep")}))
         rows.append(Row(name, f"{base}{at}", behind, states.get(at, "?")))
-    if metrics:
-        rows.append(Row("metrics", metrics, "-", "ready"))
     return rows
-
-
-def _model(settings: Settings) -> str:
-    """What the standard tier stands for. The gateway owns the rule, so it is asked, not copied."""
-    return settings.models.standard
 
 
 async def until_stopped() -> None:

@@ -96,7 +96,8 @@ should show since so some something start starting state status stuck summary sy
 them there these they thing things this those tail to today top troubleshoot unhealthy unavailable unreachable
 up us use used using was we well were what whats when where which who why will with without work working would
 wrong yaml yesterday you your many count minutes minute hour hours day days lines line previous s t re ve isn
-don doesn won can't cannot home lab attention needs need most least much more less than biggest largest highest lowest top per amount still yet ever really actually anyway suddenly often lately
+don doesn won can't cannot home lab attention needs need most least much more less than biggest largest
+highest lowest top per amount still yet ever really actually anyway suddenly often lately
 """
 _STOP = frozenset(_STOP_WORDS.split())
 

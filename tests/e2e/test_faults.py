@@ -40,7 +40,9 @@ class Pods:
             OPSWARM_LOG__LEVEL="WARNING",
         )
         self.token = make_person_token(settings_at(home / "state"))
-        self.http = httpx.AsyncClient(headers={"Authorization": f"Bearer {self.token}", "A2A-Version": "1.0"}, timeout=30)
+        self.http = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {self.token}", "A2A-Version": "1.0"}, timeout=30
+        )
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.log = (home / "pods.log").open("wb")
 

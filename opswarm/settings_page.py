@@ -1,0 +1,76 @@
+"""`docs/settings.md`, written from the typed settings so that it can't fall behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from opswarm.settings import PORTS, Section, Settings
+
+_HEAD = """\
+# Settings
+
+<!-- Written by `make docs` from opswarm/settings.py. Change it there. -->
+
+Later ones win: the defaults below, the file `opswarm.yaml` in the working folder (or the one that `OPSWARM_CONFIG`
+names), environment variables. A variable is the setting's name in capitals behind `OPSWARM_`, with `__` between
+levels: `models.standard` is `OPSWARM_MODELS__STANDARD`. Lists and mappings are JSON in a variable, YAML in the file.
+
+```yaml
+# opswarm.yaml
+models:
+  standard: ollama_chat/qwen3:8b
+  ollama_api_base: http://127.0.0.1:11434
+turn:
+  max_seconds: 120
+```
+
+An unknown name in the file is an error that names it. Four variables are read besides: `OPSWARM_TOKEN` (the
+caller's token, for the command line), and the usual `ANTHROPIC_API_KEY`, `OPENAI_API_KEY` and `OLLAMA_API_BASE`.
+"""
+
+
+def fields() -> Iterator[tuple[str, str, FieldInfo]]:
+    """Every setting: its section ("" at the top), its name, and what is known of it."""
+    for name, field in Settings.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            for inner, told in kind.model_fields.items():
+                yield name, inner, told
+        else:
+            yield "", name, field
+
+
+def page() -> str:
+    """The page as Markdown."""
+    lines = [_HEAD]
+    section: str | None = None
+    for where, name, field in fields():
+        if where != section:
+            section = where
+            lines += ["", f"## {where or 'General'}", "", "| setting | default | what it is |", "|---|---|---|"]
+        full = f"{where}.{name}" if where else name
+        lines.append(f"| `{full}` | {_default(field)} | {field.description} |")
+    ports = ", ".join(f"{name} {port}" for name, port in PORTS.items())
+    lines += ["", "Ports of services that run alone: " + ports + ".", ""]
+    return "\n".join(lines)
+
+
+def _default(field: FieldInfo) -> str:
+    value: Any = field.default
+    if field.default_factory is not None or value is PydanticUndefined:
+        return "see right" if field.default_factory is None else "`$XDG_STATE_HOME/opswarm`"
+    if value is None or value in ("", {}, ()):
+        return "none"
+    if isinstance(value, BaseModel | SecretStr | Path):
+        return "none"
+    return f"`{list(value) if isinstance(value, tuple) else value}`"
+
+
+if __name__ == "__main__":
+    print(page(), end="")
