@@ -3,9 +3,10 @@ twice worked on once, and no exception's text on the wire."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 from a2a.server.agent_execution import AgentExecutor, RequestContext, RequestContextBuilder
@@ -79,30 +80,37 @@ class Handler(DefaultRequestHandlerV2):
             interrupted_task_timeout=PARKED_SECONDS,
         )
         self._store = store
+        self._beginning: dict[tuple[str, str], asyncio.Lock] = {}
 
     async def on_message_send(self, params: SendMessageRequest, context: ServerCallContext) -> Message | Task:
         _check(params.message)
         with _Sealed():
-            if (known := await self._repeated(params.message, context)) is not None:
-                return known
-            answer: Message | Task = await super().on_message_send(params, context)
-            return answer
+            async with self._one_at_a_time(params.message, context):
+                if (known := await self._repeated(params.message, context)) is not None:
+                    return known
+                answer: Message | Task = await super().on_message_send(params, context)
+                return answer
 
     async def on_message_send_stream(
         self, params: SendMessageRequest, context: ServerCallContext
     ) -> AsyncGenerator[Any, None]:
         _check(params.message)
         with _Sealed():
-            known = await self._repeated(params.message, context)
-            if known is None:
-                source = super().on_message_send_stream(params, context)
-            elif known.status.state in TERMINAL:
-                yield known
-                return
-            else:
-                source = super().on_subscribe_to_task(SubscribeToTaskRequest(id=known.id), context)
-            async with aclosing(source) as events:
+            async with AsyncExitStack() as stack:
+                beginning = await stack.enter_async_context(AsyncExitStack())
+                await beginning.enter_async_context(self._one_at_a_time(params.message, context))
+                known = await self._repeated(params.message, context)
+                if known is None:
+                    source = super().on_message_send_stream(params, context)
+                elif known.status.state in TERMINAL:
+                    yield known
+                    return
+                else:
+                    source = super().on_subscribe_to_task(SubscribeToTaskRequest(id=known.id), context)
+                events = await stack.enter_async_context(aclosing(source))
                 async for event in events:
+                    # The first event is the task, stored by now: who sends the message again will find it.
+                    await beginning.aclose()
                     yield event
 
     async def on_get_task(self, params: GetTaskRequest, context: ServerCallContext) -> Task | None:
@@ -127,6 +135,18 @@ class Handler(DefaultRequestHandlerV2):
             async with aclosing(super().on_subscribe_to_task(params, context)) as events:
                 async for event in events:
                     yield event
+
+    @asynccontextmanager
+    async def _one_at_a_time(self, message: Message, context: ServerCallContext) -> AsyncIterator[None]:
+        """Keeps the same message, sent twice at the same time, from beginning two tasks."""
+        key = context.user.user_name, message.message_id
+        lock = self._beginning.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked() and self._beginning.get(key) is lock:
+                del self._beginning[key]
 
     async def _repeated(self, message: Message, context: ServerCallContext) -> Task | None:
         if message.task_id:

@@ -189,6 +189,17 @@ async def test_a_message_sent_twice_is_worked_on_once(endpoint: Endpoint) -> Non
     assert len(endpoint.echo.seen) == 1
 
 
+async def test_a_message_sent_twice_at_the_same_time_is_worked_on_once(endpoint: Endpoint) -> None:
+    params = endpoint.message("at once")
+    whole, streamed, again = await asyncio.gather(
+        endpoint.rpc("SendMessage", params),
+        endpoint.stream("SendStreamingMessage", params),
+        endpoint.rpc("SendMessage", params),
+    )
+    ids = {whole["result"]["task"]["id"], streamed[0]["result"]["task"]["id"], again["result"]["task"]["id"]}
+    assert len(ids) == 1 and len(endpoint.echo.seen) == 1
+
+
 async def test_what_an_exception_says_stays_inside(endpoint: Endpoint) -> None:
     task = (await endpoint.rpc("SendMessage", endpoint.message("break")))["result"]["task"]
     assert task["status"]["state"] == "TASK_STATE_FAILED"
