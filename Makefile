@@ -32,7 +32,7 @@ demo: $(STAMP)   ## one story from start to end, checked against the truth
 	@$(BIN)/python -m lab.demo
 
 test: $(STAMP)   ## run the tests
-	@$(BIN)/python -m pytest -q -n 2
+	@$(BIN)/python -m pytest -q -rs -n 2
 
 lint: $(STAMP)   ## format, style, types and layers
 	@$(BIN)/ruff check .
