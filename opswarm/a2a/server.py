@@ -87,8 +87,10 @@ class _Executor(AgentExecutor):
             last = wire.state_update(*ids, TaskState.TASK_STATE_FAILED, outcome.message, code=outcome.code)
         else:
             last = wire.state_update(*ids, TaskState.TASK_STATE_COMPLETED, outcome.notice)
+        seconds = time.monotonic() - started
         telemetry.TURNS.labels(self._name, outcome.kind).inc()
-        telemetry.TURN_SECONDS.labels(self._name).observe(time.monotonic() - started)
+        telemetry.TURN_SECONDS.labels(self._name).observe(seconds)
+        log.info("turn of task %s %s in %.2f s", context.task_id, outcome.kind, seconds)
         await event_queue.enqueue_event(last)
 
     async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:

@@ -103,7 +103,9 @@ class _GatedTool(Tool):
             outcome, told = _explain(self.name, error)
             raise told from error
         finally:
-            self.observe(self.name, outcome, anyio.current_time() - started)
+            seconds = anyio.current_time() - started
+            self.observe(self.name, outcome, seconds)
+            log.info("tool %s called by %s: %s in %.2f s", self.name, principals.current(), outcome, seconds)
 
     def _refuse_unknown(self, arguments: dict[str, Any]) -> None:
         known = list(self.parameters.get("properties", {}))

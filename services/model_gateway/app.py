@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from opswarm import telemetry
 from opswarm.errors import ModelBusy, OpswarmError
+from opswarm.guard import principal as principals
 from opswarm.guard.keys import verifier
 from opswarm.guard.tokens import AUDIENCE_GATEWAY, AUDIENCE_PERSON
 from opswarm.models.chat import ChatRequest, Piece, UsagePiece
@@ -76,6 +77,7 @@ class Gateway:
             raise
         finally:
             telemetry.MODEL_CALLS.labels(model, outcome).inc()
+            log.info("model %s called by %s: %s", model, principals.current(), outcome)
 
 
 async def _after(first: Piece, rest: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:

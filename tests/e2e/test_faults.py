@@ -31,13 +31,15 @@ class Pods:
     """Services in processes of their own, on ports known beforehand."""
 
     def __init__(self, home: Path, kubeconfig: Path, gateway: str) -> None:
-        self.ports = {n: free_port() for n in ("orchestrator", "devops", "kubernetes")}
-        addresses = {n: f"http://127.0.0.1:{p}" for n, p in self.ports.items()} | {"gateway": gateway}
+        self.ports = {n: free_port() for n in ("orchestrator", "devops", "kubernetes", "gateway")}
+        addresses = {n: f"http://127.0.0.1:{p}" for n, p in self.ports.items()}
+        if gateway:
+            addresses["gateway"] = gateway
         self.here: Machine = machine(
             home,
             OPSWARM_ADDRESSES=json.dumps(addresses),
             OPSWARM_KUBERNETES__KUBECONFIG=str(kubeconfig),
-            OPSWARM_LOG__LEVEL="WARNING",
+            OPSWARM_LOG__LEVEL="INFO",
         )
         self.token = make_person_token(settings_at(home / "state"))
         self.http = httpx.AsyncClient(
@@ -90,7 +92,7 @@ class Pods:
 
 
 @asynccontextmanager
-async def pods(tmp_path: Path, *names: str, gateway: str) -> AsyncIterator[Pods]:
+async def pods(tmp_path: Path, *names: str, gateway: str = "") -> AsyncIterator[Pods]:
     async with AsyncExitStack() as stack:
         lab = await stack.enter_async_context(await serve(create_lab(["oom"], tick_seconds=0)))
         kubeconfig = tmp_path / "kubeconfig"
@@ -176,3 +178,18 @@ async def test_an_agent_killed_in_the_middle_leaves_no_task_working(tmp_path: Pa
     assert "restarted" in found["status"]["message"]["parts"][0]["text"]
     assert again["error"]["code"] == -32004
     assert {t["status"]["state"] for t in listed} == {"TASK_STATE_FAILED"}
+
+
+async def test_one_run_id_goes_through_every_service(tmp_path: Path) -> None:
+    async with pods(tmp_path, "kubernetes", "gateway", "orchestrator", "devops") as swarm:
+        run = uuid.uuid4().hex
+        swarm.http.headers["traceparent"] = f"00-{run}-{'b' * 16}-01"
+        task = await swarm.ask("orchestrator", "@devops why is sonarr failing?")
+        token = swarm.token
+    lines = [json.loads(line) for line in (tmp_path / "home" / "pods.log").read_text().splitlines() if line[:1] == "{"]
+    told = {line["service"] for line in lines if line.get("run") == run}
+    assert task["status"]["state"] == "TASK_STATE_COMPLETED"
+    assert told == {"orchestrator", "devops", "gateway", "kubernetes"}
+    shown = json.dumps(lines)
+    assert token not in shown and "eyJ" not in shown
+    assert "agent:devops for person:local" in shown
