@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ DISCOVERY = (
     "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
 )
 _MAX_RETRY_WAIT = 3.0
+_RELOAD_SECONDS = 5.0
 _MAX_BODY = 64 * 1024 * 1024
 _MAX_LOG = 2_000_000
 _UNICODE_LINE_ENDS = {0x2028: " ", 0x2029: " "}
@@ -66,6 +68,9 @@ class Cluster:
     def __init__(self, api: client.ApiClient, settings: ClusterSettings) -> None:
         self._api = api
         self._settings = settings
+        self._reloading = asyncio.Lock()
+        self._reloaded = float("-inf")
+        self._retired: list[tuple[float, client.ApiClient]] = []
         self.server = str(api.configuration.host)
 
     async def get(self, path: str, query: Mapping[str, str | int] | None = None, *, accept: str = JSON) -> Answer:
@@ -78,10 +83,42 @@ class Cluster:
             return await self._once(path, query, accept)
         except _Busy as busy:
             await asyncio.sleep(min(busy.wait, _MAX_RETRY_WAIT))
+        except Unauthenticated:
+            if not await self._reload():
+                raise
         try:
             return await self._once(path, query, accept)
         except _Busy as busy:
             raise busy.error from None
+
+    async def close(self) -> None:
+        for api in (self._api, *(api for _, api in self._retired)):
+            await _close(api)
+
+    async def _reload(self) -> bool:
+        """Reads the kubeconfig again: an exec plugin or a token file may have new credentials by now.
+
+        The library renews only what a pod's service account uses. Says whether a fresh client is there; not more
+        than one read in a few seconds, so that a token that is simply wrong does not run the plugin in a loop.
+        """
+        if self._settings.in_cluster:
+            return False
+        before = self._api
+        async with self._reloading:
+            if self._api is not before:
+                return True
+            now = asyncio.get_running_loop().time()
+            if now - self._reloaded < _RELOAD_SECONDS:
+                return False
+            self._reloaded = now
+            self._api = _client(await _load(self._settings))
+            # Requests under way on an old client end within their own timeout; what is older is closed now.
+            self._retired.append((now, before))
+            over = [r for r in self._retired if now - r[0] > self._settings.total]
+            self._retired = [r for r in self._retired if r not in over]
+            for _, api in over:
+                await _close(api)
+        return True
 
     async def _once(self, path: str, query: Mapping[str, str | int] | None, accept: str) -> Answer:
         url = f"{self.server.rstrip('/')}{path}"
@@ -97,6 +134,8 @@ class Cluster:
                 raw = await response.read()
         except ApiException as error:
             raise self._unavailable("refused the request") from error
+        except aiohttp.ConnectionTimeoutError as error:
+            raise self._unavailable(f"did not accept a connection within {self._settings.connect:g} s") from error
         except (TimeoutError, aiohttp.ServerTimeoutError) as error:
             raise DeadlineExceeded(
                 f"The API server at {self.server} did not answer within {self._settings.total:g} s.",
@@ -116,7 +155,7 @@ class Cluster:
     async def _authenticate(self, headers: dict[str, str]) -> None:
         try:
             async with asyncio.timeout(self._settings.total):
-                # Also renews a token that an exec plugin or the kubelet rotates.
+                # Also renews the token of a service account, which the kubelet rotates.
                 entries = await self._api.configuration.auth_settings()
             for entry in entries.values():
                 if entry.get("value"):
@@ -205,16 +244,31 @@ def segment(value: str) -> str:
     return quote(value, safe="")
 
 
+async def _close(api: Any) -> None:
+    await api.close()
+
+
+def _client(configuration: client.Configuration) -> client.ApiClient:
+    """Raises `SettingsInvalid` when a certificate or key of the kubeconfig can't be used."""
+    try:
+        return client.ApiClient(configuration)
+    except (ssl.SSLError, OSError, ValueError) as error:
+        raise SettingsInvalid(
+            "A certificate or key of the kubeconfig can't be used.", hint="Check the cluster's CA and the user's files."
+        ) from error
+
+
 async def _load(settings: ClusterSettings) -> client.Configuration:
     configuration = client.Configuration()
     configuration.retries = None
     loading: Any = kube_config  # The library's loaders carry no types.
+    loader: Any = None
     try:
         if settings.in_cluster:
             loading.load_incluster_config(client_configuration=configuration)
         else:
             file = str(settings.kubeconfig.expanduser()) if settings.kubeconfig else None
-            await loading.load_kube_config(
+            loader = await loading.load_kube_config(
                 config_file=file, context=settings.context, client_configuration=configuration, persist_config=False
             )
     except ConfigException as error:
@@ -224,7 +278,22 @@ async def _load(settings: ClusterSettings) -> client.Configuration:
             f"The kubeconfig {settings.kubeconfig or '(default)'} can't be read as one.",
             hint="Check that it is a valid kubeconfig file.",
         ) from error
+    if plugin := _silent_plugin(loader, configuration):
+        raise SettingsInvalid(
+            f"The credential plugin '{plugin}' of this kubeconfig could not run or gave nothing.",
+            hint="Run it by hand, or put it on the PATH.",
+        )
     return configuration
+
+
+def _silent_plugin(loader: Any, configuration: client.Configuration) -> str:
+    """The exec plugin that left no credentials, or "". The library logs its failure and goes on without."""
+    user = getattr(loader, "_user", None)
+    section = user.safe_get("exec") if user is not None else None
+    if section is None or configuration.api_key or configuration.cert_file:
+        return ""
+    command = section.get("command", "?")
+    return cap_bytes(clean(str(command)), 80)
 
 
 def _config_sentence(settings: ClusterSettings, error: ConfigException) -> str:
@@ -238,6 +307,8 @@ def _config_sentence(settings: ClusterSettings, error: ConfigException) -> str:
 @asynccontextmanager
 async def open_cluster(settings: ClusterSettings) -> AsyncIterator[Cluster]:
     """The cluster that `settings` name. Raises `SettingsInvalid` when they name none."""
-    configuration = await _load(settings)
-    async with client.ApiClient(configuration) as api:
-        yield Cluster(api, settings)
+    cluster = Cluster(_client(await _load(settings)), settings)
+    try:
+        yield cluster
+    finally:
+        await cluster.close()

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 MASK = "(masked)"
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+COPIES = frozenset(
+    {
+        "kubectl.kubernetes.io/last-applied-configuration",
+        "objectset.rio.cattle.io/applied",
+        "kapp.k14s.io/original",
+        "kapp.k14s.io/original-diff",
+        "kapp.k14s.io/original-diff-full",
+        "kopf.zalando.org/last-handled-configuration",
+        "fluxcd.io/last-applied-configuration",
+    }
+)
+"""Annotations in which tools keep a copy of the whole object, Secret values included, some of them packed."""
+
+_LONGEST_ON_A_SECRET = 128
 
 _SECRET_NAME = re.compile(
     r"(password|passwd|passphrase|secret|token|credential|(api|private|access|auth|encryption|signing)[_-]?key"
@@ -20,17 +35,16 @@ _SECRET_NAME = re.compile(
 def shown(item: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of an API object that is safe to show.
 
-    Secret `data` and `stringData` keep their keys and lose their values; `last-applied-configuration`, which holds
-    another copy of everything, is masked whole; environment variables whose name says that they are secret lose a
-    literal value, be they a list as in a pod or a mapping as in many charts' values; managedFields go.
+    Secret `data` and `stringData` keep their keys and lose their values. Annotations that hold another copy of the
+    object (`COPIES`; on a Secret also any that is long, structured or repeats a value) are masked whole. Environment
+    variables whose name says that they are secret lose a literal value, be they a list as in a pod or a mapping as in
+    many charts' values. managedFields go.
     """
     copy: dict[str, Any] = json.loads(json.dumps(item))
     metadata = copy.get("metadata")
     if isinstance(metadata, dict):
         metadata.pop("managedFields", None)
-        annotations = metadata.get("annotations")
-        if isinstance(annotations, dict) and LAST_APPLIED in annotations:
-            annotations[LAST_APPLIED] = MASK
+        _mask_annotations(copy, metadata)
     if copy.get("kind") == "Secret":
         for field in ("data", "stringData"):
             if isinstance(copy.get(field), dict):
@@ -40,6 +54,35 @@ def shown(item: Mapping[str, Any]) -> dict[str, Any]:
         copy["items"] = [shown({**i, "kind": "Secret"} if secret else i) for i in copy["items"]]
     _mask_env(copy)
     return copy
+
+
+def _mask_annotations(item: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    annotations = metadata.get("annotations")
+    if not isinstance(annotations, dict):
+        return
+    values = _secret_values(item) if item.get("kind") == "Secret" else None
+    for name, text in annotations.items():
+        if name in COPIES or (values is not None and _may_hold(str(text), values)):
+            annotations[name] = MASK
+
+
+def _secret_values(item: Mapping[str, Any]) -> set[str]:
+    """A Secret's values as they may stand elsewhere: encoded and plain. Very short ones would match anything."""
+    found: set[str] = set()
+    for value in (item.get("data") or {}).values():
+        found.add(str(value))
+        with suppress(ValueError):
+            found.add(base64.b64decode(str(value), validate=True).decode("utf-8"))
+    found.update(str(v) for v in (item.get("stringData") or {}).values())
+    return {value.strip() for value in found if len(value.strip()) >= 4}
+
+
+def _may_hold(text: str, values: set[str]) -> bool:
+    return (
+        len(text) > _LONGEST_ON_A_SECRET
+        or text.lstrip()[:1] in ("{", "[")
+        or any(value in text for value in values)
+    )
 
 
 def _mask_env(node: Any) -> None:

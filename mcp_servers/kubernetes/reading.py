@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -69,7 +69,8 @@ class Reading:
                 await self._resources.check_namespace(where)
             raise
         safe = shown(item)
-        return ToolOutput(fit_text(to_yaml(safe), "asking for output=table"), {"object": safe})
+        identity = {"kind": resource.kind, **_identity(safe)}
+        return ToolOutput(fit_text(to_yaml(safe), "asking for output=table"), identity)
 
     async def pods_list(
         self,
@@ -140,7 +141,9 @@ class Reading:
             whole = "---\n".join(to_yaml(i) for i in items)
             text = fit_text(whole, f"{_NARROW}, or read page by page with a lower limit")
             text += _continuation(page) if text == whole else ""
-            return ToolOutput(text, {"items": items, "cursor": page.cursor})
+            # The text is the payload; the data names what is in it and does not carry it a second time.
+            names = [{"kind": i.get("kind"), **_identity(i)} for i in items]
+            return ToolOutput(text, {"items": names, "cursor": page.cursor})
         return self._as_table(resource, page, where)
 
     def _as_table(self, resource: Resource, page: Page, namespace: str) -> ToolOutput:
@@ -151,6 +154,11 @@ class Reading:
             header, rows = _plain_rows(page.body.get("items") or (), spread)
         text = _paged(table(header, rows), resource.plural, _NARROW, page)
         return ToolOutput(text, {"columns": header, "rows": rows, "cursor": page.cursor})
+
+
+def _identity(item: Mapping[str, Any]) -> dict[str, str]:
+    meta = item.get("metadata") or {}
+    return {"namespace": str(meta.get("namespace", "")), "name": str(meta.get("name", ""))}
 
 
 def _count(page: Page) -> int:

@@ -68,7 +68,8 @@ class Resources:
     async def find(self, name: str) -> Resource:
         """The resource that `name` (kind, plural, singular or short name; with `.GROUP` or without) stands for.
 
-        Several groups may have it: built-in ones win. Raises `NotFound` with the closest names.
+        Several groups may have it: built-in ones win. Raises `NotFound` with the closest names, or `InvalidInput`
+        with the full names to choose from when none of several is built in.
         """
         wanted = name.strip().lower()
         if not wanted:
@@ -83,6 +84,9 @@ class Resources:
             close = difflib.get_close_matches(wanted, every, n=3)
             hint = f"Did you mean {' or '.join(close)}?" if close else "resources_list needs a kind the cluster has."
             raise NotFound(f"This cluster has no kind '{cap_bytes(clean(name), 60)}'.", hint=hint)
+        rivals = sorted({r.full_name for r in matches if r.group not in _PREFERRED_GROUPS and wanted != r.full_name})
+        if matches[0].group not in _PREFERRED_GROUPS and len(rivals) > 1:
+            raise InvalidInput(f"'{wanted}' is several kinds here: {', '.join(rivals)}.", hint="Name one in full.")
         return matches[0]
 
     async def list_page(
