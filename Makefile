@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV := $(VENV)/bin/uv
 
-.PHONY: help up demo test lint bench docs lock clean
+.PHONY: help up demo test lint docs lock clean
 
 help:            ## say what can be made
 	@grep -E '^[a-z]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/: *.*## /\t/' | expand -t 10
@@ -41,9 +41,6 @@ lint: $(STAMP)   ## format, style, types and layers
 
 docs: $(STAMP)   ## write docs/settings.md from the typed settings
 	@$(BIN)/python -m opswarm.settings_page > docs/settings.md
-
-bench: $(STAMP)  ## measure, against a baseline in the same run
-	@$(BIN)/python -m bench
 
 lock:            ## resolve requirements.lock anew
 	@$(UV) pip compile pyproject.toml --group dev --universal --generate-hashes --python-version 3.11 \

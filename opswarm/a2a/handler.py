@@ -23,7 +23,7 @@ from a2a.types import (
     SubscribeToTaskRequest,
     Task,
 )
-from a2a.utils.errors import A2AError, InternalError, InvalidParamsError
+from a2a.utils.errors import A2AError, ContentTypeNotSupportedError, InternalError, InvalidParamsError
 from google.protobuf.json_format import MessageToJson
 
 from opswarm.guard.untrusted import clean
@@ -167,7 +167,7 @@ class _Sealed:
 
 
 def _check(message: Message) -> None:
-    """Raises `InvalidParamsError` for a message that no turn could be made of."""
+    """Raises `InvalidParamsError`, or `ContentTypeNotSupportedError`, for a message that no turn could be made of."""
     if not message.message_id or len(message.message_id) > CONTEXT_LENGTH:
         raise InvalidParamsError(f"messageId must have 1 to {CONTEXT_LENGTH} characters.")
     if len(message.context_id) > CONTEXT_LENGTH:
@@ -177,6 +177,6 @@ def _check(message: Message) -> None:
     if not message.parts:
         raise InvalidParamsError("The message has no parts.")
     if any(p.HasField("url") or p.HasField("raw") for p in message.parts):
-        raise InvalidParamsError("Files are not supported; send text.")
+        raise ContentTypeNotSupportedError("Files are not supported; send text.")
     if not text_of(message):
         raise InvalidParamsError("The message has no text.")

@@ -146,7 +146,6 @@ async def test_an_unknown_protocol_version_is_refused(endpoint: Endpoint) -> Non
         {"parts": []},
         {"parts": [{"text": ""}]},
         {"parts": [{"text": " \u200b "}]},
-        {"parts": [{"url": "file:///etc/passwd"}]},
         {"parts": [{"text": "x"}], "contextId": "c" * 10_000},
         {"parts": [{"text": "x"}], "messageId": ""},
         {"parts": [{"text": "x"}], "messageId": "m" * 10_000},
@@ -156,6 +155,13 @@ async def test_a_message_no_turn_can_be_made_of_is_refused(endpoint: Endpoint, b
     params = {"message": {"role": "ROLE_USER", "messageId": uuid.uuid4().hex, **broken}}
     for method in ("SendMessage", "SendStreamingMessage"):
         assert (await endpoint.rpc(method, params))["error"]["code"] == -32602
+    assert not endpoint.echo.seen
+
+
+@pytest.mark.parametrize("part", [{"url": "file:///etc/passwd"}, {"raw": "aGVsbG8="}])
+async def test_a_file_is_refused_by_its_type(endpoint: Endpoint, part: dict[str, str]) -> None:
+    params = {"message": {"role": "ROLE_USER", "messageId": "file", "parts": [{"text": "read"}, part]}}
+    assert (await endpoint.rpc("SendMessage", params))["error"]["code"] == -32005
     assert not endpoint.echo.seen
 
 
