@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -33,6 +34,7 @@ from opswarm.errors import (
 from opswarm.guard.untrusted import cap_bytes, clean
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+METADATA = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json"
 JSON = "application/json"
 DISCOVERY = (
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
@@ -43,6 +45,9 @@ _RELOAD_SECONDS = 5.0
 _MAX_BODY = 64 * 1024 * 1024
 _MAX_LOG = 2_000_000
 _UNICODE_LINE_ENDS = {0x2028: " ", 0x2029: " "}
+
+# Its lines repeat what a credential plugin wrote, and would go to stderr. What fails there is raised here.
+logging.getLogger("kubernetes.aio.config.kube_config").setLevel(logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +67,29 @@ class Answer:
         return value
 
 
+@dataclass(eq=False, slots=True)
+class _Connection:
+    """One client of the library, and how many requests are under way on it."""
+
+    api: client.ApiClient
+    busy: int = 0
+
+
 class Cluster:
     """A cluster's API server. Made by `open_cluster`, which also closes it."""
 
     def __init__(self, api: client.ApiClient, settings: ClusterSettings) -> None:
-        self._api = api
+        self._current = _Connection(api)
+        self._open = {self._current}
         self._settings = settings
         self._reloading = asyncio.Lock()
         self._reloaded = float("-inf")
-        self._retired: list[tuple[float, client.ApiClient]] = []
-        self.server = str(api.configuration.host)
+        self._loading: asyncio.Task[client.Configuration] | None = None
+
+    @property
+    def server(self) -> str:
+        """The API server's URL."""
+        return str(self._current.api.configuration.host)
 
     async def get(self, path: str, query: Mapping[str, str | int] | None = None, *, accept: str = JSON) -> Answer:
         """GETs `path` (already quoted, see `segment`). A busy or failing server is asked once more.
@@ -79,63 +97,98 @@ class Cluster:
         Raises `NotFound`, `PermissionDenied`, `Unauthenticated`, `InvalidInput`, `DeadlineExceeded` or
         `Unavailable`.
         """
+        used = self._current
         try:
-            return await self._once(path, query, accept)
+            return await self._once(used, path, query, accept)
         except _Busy as busy:
             await asyncio.sleep(min(busy.wait, _MAX_RETRY_WAIT))
         except Unauthenticated:
-            if not await self._reload():
+            if not await self._reload(used):
                 raise
         try:
-            return await self._once(path, query, accept)
+            return await self._once(self._current, path, query, accept)
         except _Busy as busy:
             raise busy.error from None
 
     async def close(self) -> None:
-        for api in (self._api, *(api for _, api in self._retired)):
-            await _close(api)
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.gather(self._loading, return_exceptions=True)
+        for connection in tuple(self._open):
+            await self._discard(connection)
 
-    async def _reload(self) -> bool:
+    async def _discard(self, connection: _Connection) -> None:
+        if connection in self._open:
+            self._open.remove(connection)
+            api: Any = connection.api  # Carries no types.
+            await api.close()
+
+    async def _reload(self, used: _Connection) -> bool:
         """Reads the kubeconfig again: an exec plugin or a token file may have new credentials by now.
 
-        The library renews only what a pod's service account uses. Says whether a fresh client is there; not more
-        than one read in a few seconds, so that a token that is simply wrong does not run the plugin in a loop.
+        The library renews only what a pod's service account uses. Says whether there is a newer client than `used`;
+        not more than one read in a few seconds, so that a token that is simply wrong does not run the plugin in a
+        loop. Raises `Unauthenticated` when the kubeconfig, its files or its plugin fail by now.
         """
         if self._settings.in_cluster:
             return False
-        before = self._api
         async with self._reloading:
-            if self._api is not before:
+            if self._current is not used:
                 return True
-            now = asyncio.get_running_loop().time()
-            if now - self._reloaded < _RELOAD_SECONDS:
+            clock = asyncio.get_running_loop().time
+            late = self._loading is not None and self._loading.done()
+            if not late and clock() - self._reloaded < _RELOAD_SECONDS:
                 return False
-            self._reloaded = now
-            self._api = _client(await _load(self._settings))
-            # Requests under way on an old client end within their own timeout; what is older is closed now.
-            self._retired.append((now, before))
-            over = [r for r in self._retired if now - r[0] > self._settings.total]
-            self._retired = [r for r in self._retired if r not in over]
-            for _, api in over:
-                await _close(api)
+            try:
+                self._current = _Connection(_client(await self._renewed()))
+            except SettingsInvalid as error:
+                raise Unauthenticated(error.message, hint=error.hint) from error
+            finally:
+                self._reloaded = clock()  # Of the end, so that who waited for the lock does not wait once more.
+            self._open.add(self._current)
+        if not used.busy:
+            await self._discard(used)
         return True
 
-    async def _once(self, path: str, query: Mapping[str, str | int] | None, accept: str) -> Answer:
-        url = f"{self.server.rstrip('/')}{path}"
+    async def _renewed(self) -> client.Configuration:
+        # The library can't end a plugin that hangs: it is waited for again, and never started a second time.
+        loading = self._loading = self._loading or asyncio.create_task(_load(self._settings))
+        done, _ = await asyncio.wait({loading}, timeout=self._settings.total)
+        if not done:
+            raise Unauthenticated(
+                "The credentials of this kubeconfig could not be renewed in time.", hint="Run its plugin by hand."
+            )
+        self._loading = None
+        return loading.result()
+
+    async def _once(self, used: _Connection, path: str, query: Mapping[str, str | int] | None, accept: str) -> Answer:
+        used.busy += 1
+        try:
+            return await self._request(used.api, path, query, accept)
+        finally:
+            used.busy -= 1
+            # The last request of a client that was replaced closes it. Each ends within its timeout.
+            if used is not self._current and not used.busy:
+                await self._discard(used)
+
+    async def _request(
+        self, api: client.ApiClient, path: str, query: Mapping[str, str | int] | None, accept: str
+    ) -> Answer:
+        url = f"{str(api.configuration.host).rstrip('/')}{path}"
         if query:
             url += "?" + urlencode(query)
         headers = {"Accept": accept}
-        await self._authenticate(headers)
+        await self._authenticate(api, headers)
         timeout = aiohttp.ClientTimeout(total=self._settings.total, sock_connect=self._settings.connect)
         try:
             async with asyncio.timeout(self._settings.total + 1):
-                rest: Any = self._api.rest_client  # Carries no types.
+                rest: Any = api.rest_client  # Carries no types.
                 response = await rest.request("GET", url, headers=headers, _request_timeout=timeout)
                 raw = await response.read()
         except ApiException as error:
             raise self._unavailable("refused the request") from error
         except aiohttp.ConnectionTimeoutError as error:
-            raise self._unavailable(f"did not accept a connection within {self._settings.connect:g} s") from error
+            raise self._unavailable(f"can't be reached: no connection within {self._settings.connect:g} s") from error
         except (TimeoutError, aiohttp.ServerTimeoutError) as error:
             raise DeadlineExceeded(
                 f"The API server at {self.server} did not answer within {self._settings.total:g} s.",
@@ -152,14 +205,14 @@ class Cluster:
             self._fail(response.status, text, path, response.headers.get("Retry-After"))
         return Answer(text, response.headers.get("Content-Type", ""))
 
-    async def _authenticate(self, headers: dict[str, str]) -> None:
+    async def _authenticate(self, api: client.ApiClient, headers: dict[str, str]) -> None:
         try:
             async with asyncio.timeout(self._settings.total):
                 # Also renews the token of a service account, which the kubelet rotates.
-                entries = await self._api.configuration.auth_settings()
+                entries = await api.configuration.auth_settings()
             for entry in entries.values():
                 if entry.get("value"):
-                    headers[entry["key"]] = str(entry["value"])
+                    headers[entry["key"]] = str(entry["value"]).strip()  # Files end in a newline.
         except (TimeoutError, OSError, ConfigException) as error:
             raise Unauthenticated("The credentials of this kubeconfig could not be renewed.") from error
 
@@ -244,10 +297,6 @@ def segment(value: str) -> str:
     return quote(value, safe="")
 
 
-async def _close(api: Any) -> None:
-    await api.close()
-
-
 def _client(configuration: client.Configuration) -> client.ApiClient:
     """Raises `SettingsInvalid` when a certificate or key of the kubeconfig can't be used."""
     try:
@@ -274,6 +323,9 @@ async def _load(settings: ClusterSettings) -> client.Configuration:
     except ConfigException as error:
         raise SettingsInvalid(_config_sentence(settings, error)) from error
     except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+        named = str(error.filename) if isinstance(error, OSError) and error.filename else ""
+        if named and named != str(settings.kubeconfig and settings.kubeconfig.expanduser()):
+            raise SettingsInvalid(f"The file {named}, which the kubeconfig names, can't be read.") from error
         raise SettingsInvalid(
             f"The kubeconfig {settings.kubeconfig or '(default)'} can't be read as one.",
             hint="Check that it is a valid kubeconfig file.",
@@ -293,7 +345,7 @@ def _silent_plugin(loader: Any, configuration: client.Configuration) -> str:
     if section is None or configuration.api_key or configuration.cert_file:
         return ""
     command = section.get("command", "?")
-    return cap_bytes(clean(str(command)), 80)
+    return cap_bytes(clean(str(command)), 300)
 
 
 def _config_sentence(settings: ClusterSettings, error: ConfigException) -> str:
@@ -301,6 +353,8 @@ def _config_sentence(settings: ClusterSettings, error: ConfigException) -> str:
         return "This process does not run in a pod with a service account. Set kubernetes.in_cluster to false."
     if settings.context and settings.context in str(error):
         return f"The kubeconfig has no context '{settings.context}'. `kubectl config get-contexts` lists them."
+    if "File does not exist" in str(error):
+        return f"{str(error).partition(': ')[2]}, which the kubeconfig names, does not exist. Check its path."
     return f"The kubeconfig {settings.kubeconfig or '(default)'} can't be used. Name one that exists and is complete."
 
 

@@ -14,16 +14,17 @@ COPIES = frozenset(
     {
         "kubectl.kubernetes.io/last-applied-configuration",
         "objectset.rio.cattle.io/applied",
-        "kapp.k14s.io/original",
-        "kapp.k14s.io/original-diff",
-        "kapp.k14s.io/original-diff-full",
         "kopf.zalando.org/last-handled-configuration",
         "fluxcd.io/last-applied-configuration",
     }
 )
 """Annotations in which tools keep a copy of the whole object, Secret values included, some of them packed."""
 
+_COPIES_BEGIN = "kapp.k14s.io/original"  # Also -diff and -diff-full.
+
 _LONGEST_ON_A_SECRET = 128
+_SHORTEST_PART = 4
+"""Shorter values are part of too much to say anything: those must be the whole annotation."""
 
 _SECRET_NAME = re.compile(
     r"(password|passwd|passphrase|secret|token|credential|(api|private|access|auth|encryption|signing)[_-]?key"
@@ -62,26 +63,26 @@ def _mask_annotations(item: Mapping[str, Any], metadata: Mapping[str, Any]) -> N
         return
     values = _secret_values(item) if item.get("kind") == "Secret" else None
     for name, text in annotations.items():
-        if name in COPIES or (values is not None and _may_hold(str(text), values)):
+        if name in COPIES or name.startswith(_COPIES_BEGIN) or (values is not None and _may_hold(str(text), values)):
             annotations[name] = MASK
 
 
 def _secret_values(item: Mapping[str, Any]) -> set[str]:
-    """A Secret's values as they may stand elsewhere: encoded and plain. Very short ones would match anything."""
-    found: set[str] = set()
-    for value in (item.get("data") or {}).values():
-        found.add(str(value))
+    """A Secret's values as they may stand elsewhere: encoded and plain."""
+    data, plain = item.get("data"), item.get("stringData")
+    found = {str(v) for field in (data, plain) if isinstance(field, dict) for v in field.values()}
+    for value in data.values() if isinstance(data, dict) else ():
         with suppress(ValueError):
             found.add(base64.b64decode(str(value), validate=True).decode("utf-8"))
-    found.update(str(v) for v in (item.get("stringData") or {}).values())
-    return {value.strip() for value in found if len(value.strip()) >= 4}
+    return {value.strip() for value in found} - {""}
 
 
 def _may_hold(text: str, values: set[str]) -> bool:
     return (
         len(text) > _LONGEST_ON_A_SECRET
         or text.lstrip()[:1] in ("{", "[")
-        or any(value in text for value in values)
+        or text.strip() in values
+        or any(value in text for value in values if len(value) >= _SHORTEST_PART)
     )
 
 

@@ -64,11 +64,11 @@ class Pods:
             if (wanted is None or _fits(wanted, line)) and (unwanted is None or not _fits(unwanted, line))
         ][-tail:]  # fmt: skip
         source = f"{meta['namespace']}/{meta['name']} container {chosen}{' (previous run)' if previous else ''}"
-        data = {"pod": meta["name"], "container": chosen, "lines": kept, "read": len(lines)}
-        if not lines:
-            return ToolOutput(f"The log of {source} is empty{f' in the last {since}' if since else ''}.{note}", data)
         # The oldest lines give way to the cap: what happened last matters most.
         newest = kept[len(kept) - fitting(kept[::-1], _LOG_LIMIT) :]
+        data = {"pod": meta["name"], "container": chosen, "lines": newest, "read": len(lines)}
+        if not lines:
+            return ToolOutput(f"The log of {source} is empty{f' in the last {since}' if since else ''}.{note}", data)
         head = f"Log of {source}: {len(newest)} of {len(lines)} lines shown{note}"
         if len(newest) < len(kept):
             head += " (the newest; narrow by tail, since, include or exclude)"
@@ -109,8 +109,9 @@ class Pods:
                 await self._resources.check_namespace(where)
             return ToolOutput("No pod metrics match.", {"pods": []})
         header = ("NAMESPACE", "POD", "CPU", "CPU LIMIT", "MEMORY", "MEMORY LIMIT")
-        text = fit_lines(table(header, rows), "pods", "namespace or name", head=1, total=len(used))
-        return ToolOutput(text, {"pods": used[:limit]})
+        lines = table(header, rows)
+        text = fit_lines(lines, "pods", "namespace or name", head=1, total=len(used))
+        return ToolOutput(text, {"pods": used[: fitting(lines) - 1]})
 
     async def events_list(
         self,
@@ -147,9 +148,8 @@ class Pods:
         rows = [_event_row(e, now, spread=not where) for e in kept[:limit]]
         lines = _long_table(header, rows)
         advice = "namespace, name, type, reason or since"
-        return ToolOutput(
-            fit_lines(lines, "events", advice, head=1, total=len(kept)), {"events": [list(r) for r in rows]}
-        )
+        text = fit_lines(lines, "events", advice, head=1, total=len(kept))
+        return ToolOutput(text, {"events": [list(r) for r in rows[: max(0, fitting(lines) - 1)]]})
 
     async def _kind(self, kind: str) -> str:
         """The Kind that a plural or short name stands for. Events may be about kinds that are gone."""

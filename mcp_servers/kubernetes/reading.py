@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from mcp_servers.kubernetes import arguments, quantities
+from mcp_servers.kubernetes.cluster import JSON, TABLE
 from mcp_servers.kubernetes.masking import shown
-from mcp_servers.kubernetes.rendering import age, fit_lines, fit_text, fitting, server_table, table, to_yaml
+from mcp_servers.kubernetes.rendering import age, cell, fit_lines, fit_text, fitting, server_table, table, to_yaml
 from mcp_servers.kubernetes.resources import Page, Resource, Resources
 from opswarm.errors import InvalidInput, NotFound, OpswarmError
 from opswarm.mcp.tools import ToolOutput
@@ -60,17 +61,17 @@ class Reading:
             selector = f"metadata.name={name}"
             row = await self._list(resource, where, "", selector, 1, "", "table")
             if not (row.data or {}).get("rows"):
-                raise NotFound(f"No {resource.kind} is named '{name}'{f' in namespace {where}' if where else ''}.")
+                raise _no_such(resource, name, where)
             return row
         try:
             item = (await self._resources.cluster.get(resource.path(where, name))).json()
-        except NotFound:
+        except NotFound as error:
+            # The API server says `pods "x" not found` in a namespace that does not exist, too.
             if where and resource.namespaced:
                 await self._resources.check_namespace(where)
-            raise
-        safe = shown(item)
-        identity = {"kind": resource.kind, **_identity(safe)}
-        return ToolOutput(fit_text(to_yaml(safe), "asking for output=table"), identity)
+            raise _no_such(resource, name, where) from error
+        safe = shown({**item, "kind": item.get("kind") or resource.kind})
+        return ToolOutput(fit_text(to_yaml(safe), "asking for output=table"), _identity(safe))
 
     async def pods_list(
         self,
@@ -98,9 +99,10 @@ class Reading:
         now = datetime.now(UTC)
         nodes = page.body.get("items") or ()
         header = ("NAME", "STATUS", "ROLES", "VERSION", "ARCH", "CPU", "MEMORY", "CONDITIONS", "AGE")
-        text = _paged(table(header, [_node_row(n, usage, now) for n in nodes]), "nodes", "limit", page)
-        names = [n["metadata"]["name"] for n in nodes]
-        return ToolOutput(f"{text}\n{note}" if note else text, {"nodes": names, "cursor": page.cursor})
+        text, fit = _paged(table(header, [_node_row(n, usage, now) for n in nodes]), "nodes", "limit", page)
+        names = [n["metadata"]["name"] for n in nodes[:fit]]
+        data = {"nodes": names, "cursor": page.cursor if fit == len(nodes) else ""}
+        return ToolOutput(f"{text}\n{note}" if note else text, data)
 
     async def _node_usage(self) -> tuple[dict[str, dict[str, str]], str]:
         try:
@@ -129,7 +131,7 @@ class Reading:
         where = arguments.namespace(namespace) if resource.namespaced else ""
         page = await self._resources.list_page(
             resource, where, label_selector=labels, field_selector=fields, limit=limit, cursor=cursor,
-            table=output == "table",
+            accept=TABLE if output == "table" else JSON,
         )  # fmt: skip
         if where and not _count(page):
             await self._resources.check_namespace(where)
@@ -137,13 +139,7 @@ class Reading:
         if not _count(page):
             return ToolOutput(f"No {resource.plural} match{scope}.", {"items": [], "cursor": ""})
         if output == "yaml":
-            items = [shown({"kind": resource.kind, **i}) for i in page.body.get("items") or ()]
-            whole = "---\n".join(to_yaml(i) for i in items)
-            text = fit_text(whole, f"{_NARROW}, or read page by page with a lower limit")
-            text += _continuation(page) if text == whole else ""
-            # The text is the payload; the data names what is in it and does not carry it a second time.
-            names = [{"kind": i.get("kind"), **_identity(i)} for i in items]
-            return ToolOutput(text, {"items": names, "cursor": page.cursor})
+            return _as_yaml(resource, page)
         return self._as_table(resource, page, where)
 
     def _as_table(self, resource: Resource, page: Page, namespace: str) -> ToolOutput:
@@ -152,21 +148,45 @@ class Reading:
             header, rows = server_table(page.body, with_namespace=spread)
         else:
             header, rows = _plain_rows(page.body.get("items") or (), spread)
-        text = _paged(table(header, rows), resource.plural, _NARROW, page)
-        return ToolOutput(text, {"columns": header, "rows": rows, "cursor": page.cursor})
+        text, fit = _paged(table(header, rows), resource.plural, _NARROW, page)
+        cursor = page.cursor if fit == len(rows) else ""
+        return ToolOutput(
+            text, {"columns": header, "rows": [[cell(c) for c in r] for r in rows[:fit]], "cursor": cursor}
+        )
+
+
+def _as_yaml(resource: Resource, page: Page) -> ToolOutput:
+    """The objects as text. The data names those that the text shows, be the last cut, and carries none again."""
+    items = [shown({"kind": resource.kind, **i}) for i in page.body.get("items") or ()]
+    documents = [to_yaml(i) for i in items]
+    whole = "---\n".join(documents)
+    text = fit_text(whole, f"{_NARROW}, or read page by page with a lower limit")
+    if text == whole:
+        return ToolOutput(text + _continuation(page), {"items": [_identity(i) for i in items], "cursor": page.cursor})
+    begun = min(len(items), fitting(["---", *(d.removesuffix("\n") for d in documents)]) or 1)
+    return ToolOutput(text, {"items": [_identity(i) for i in items[:begun]], "cursor": ""})
+
+
+def _no_such(resource: Resource, name: str, namespace: str) -> NotFound:
+    where = f" in namespace {namespace}" if namespace and resource.namespaced else ""
+    return NotFound(f"No {resource.kind} is named '{name}'{where}.", hint="`find` searches by word.")
 
 
 def _identity(item: Mapping[str, Any]) -> dict[str, str]:
     meta = item.get("metadata") or {}
-    return {"namespace": str(meta.get("namespace", "")), "name": str(meta.get("name", ""))}
+    return {
+        "kind": str(item.get("kind", "")),
+        "namespace": str(meta.get("namespace", "")),
+        "name": str(meta.get("name", "")),
+    }
 
 
 def _count(page: Page) -> int:
     return len(page.body.get("rows") or page.body.get("items") or ())
 
 
-def _paged(lines: Sequence[str], what: str, advice: str, page: Page) -> str:
-    """A table with its header, within the cap, and where to continue.
+def _paged(lines: Sequence[str], what: str, advice: str, page: Page) -> tuple[str, int]:
+    """A table with its header, within the cap, and where to continue; and how many of its rows that shows.
 
     A page of which only a part fits gets no cursor, which would skip the rest of it.
     """
@@ -174,8 +194,9 @@ def _paged(lines: Sequence[str], what: str, advice: str, page: Page) -> str:
     total = rows + (page.remaining or 0)
     shown = fitting(lines) - 1
     if shown < rows:
-        return fit_lines(lines, what, f"{advice}, or read page by page with limit={shown}", head=1, total=total)
-    return fit_lines(lines, what, advice, head=1, total=total) + _continuation(page)
+        advice += f", or read page by page with limit={shown}"
+        return fit_lines(lines, what, advice, head=1, total=total), shown
+    return fit_lines(lines, what, advice, head=1, total=total) + _continuation(page), rows
 
 
 def _continuation(page: Page) -> str:

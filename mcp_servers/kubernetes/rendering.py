@@ -43,7 +43,7 @@ def parse_time(timestamp: str | None) -> datetime | None:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Aligned lines, the header first; every cell on one line and capped."""
-    cells = [list(header), *([_cell(c) for c in row] for row in rows)]
+    cells = [list(header), *([cell(c) for c in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
 
@@ -53,7 +53,8 @@ def one_line(value: str) -> str:
     return " ".join(clean(value).split())
 
 
-def _cell(value: str) -> str:
+def cell(value: str) -> str:
+    """One cell of a table: on one line, 120 characters at most."""
     text = one_line(value)
     return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
 

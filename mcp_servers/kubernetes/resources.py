@@ -9,14 +9,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mcp_servers.kubernetes.cluster import DISCOVERY, JSON, TABLE, Cluster, segment
+from mcp_servers.kubernetes.cluster import DISCOVERY, JSON, METADATA, Cluster, segment
 from opswarm.errors import InvalidInput, NotFound, OpswarmError
 from opswarm.guard.untrusted import cap_bytes, clean
 
 _PAGE = 500
 _MAX_OBJECTS = 20_000
 _FRESH_SECONDS = 300.0
-_PREFERRED_GROUPS = ("", "apps", "batch", "networking.k8s.io", "autoscaling", "policy", "storage.k8s.io")
+_BUILT_IN = (
+    "", "apps", "batch", "networking.k8s.io", "autoscaling", "policy", "storage.k8s.io",
+    "rbac.authorization.k8s.io", "admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io",
+    "authentication.k8s.io", "authorization.k8s.io", "certificates.k8s.io", "coordination.k8s.io",
+    "discovery.k8s.io", "events.k8s.io", "flowcontrol.apiserver.k8s.io", "internal.apiserver.k8s.io", "node.k8s.io",
+    "resource.k8s.io", "scheduling.k8s.io", "storagemigration.k8s.io",
+)  # fmt: skip
+"""The groups that every API server brings, in the order in which they win a name that several have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +91,8 @@ class Resources:
             close = difflib.get_close_matches(wanted, every, n=3)
             hint = f"Did you mean {' or '.join(close)}?" if close else "resources_list needs a kind the cluster has."
             raise NotFound(f"This cluster has no kind '{cap_bytes(clean(name), 60)}'.", hint=hint)
-        rivals = sorted({r.full_name for r in matches if r.group not in _PREFERRED_GROUPS and wanted != r.full_name})
-        if matches[0].group not in _PREFERRED_GROUPS and len(rivals) > 1:
+        rivals = sorted({r.full_name for r in matches})
+        if matches[0].group not in _BUILT_IN and len(rivals) > 1:
             raise InvalidInput(f"'{wanted}' is several kinds here: {', '.join(rivals)}.", hint="Name one in full.")
         return matches[0]
 
@@ -98,9 +105,9 @@ class Resources:
         field_selector: str = "",
         limit: int = 100,
         cursor: str = "",
-        table: bool = False,
+        accept: str = JSON,
     ) -> Page:
-        """One page of a list, as objects or as the server's own table."""
+        """One page of a list, in the form that `accept` asks for: whole objects, `TABLE` or `METADATA`."""
         query: dict[str, str | int] = {"limit": limit}
         if label_selector:
             query["labelSelector"] = label_selector
@@ -108,16 +115,17 @@ class Resources:
             query["fieldSelector"] = field_selector
         if cursor:
             query["continue"] = cursor
-        accept = TABLE if table else JSON
         body = (await self.cluster.get(resource.path(namespace), query, accept=accept)).json()
         meta = body.get("metadata") or {}
         remaining = meta.get("remainingItemCount")
         return Page(body, str(meta.get("continue") or ""), remaining if isinstance(remaining, int) else None)
 
     async def list_all(
-        self, resource: str, namespace: str = "", *, field_selector: str = ""
+        self, resource: str, namespace: str = "", *, field_selector: str = "", metadata_only: bool = False
     ) -> list[Mapping[str, Any]]:
         """Every object of a kind, page by page, with kind and apiVersion filled in.
+
+        `metadata_only` spares the server, the wire and this process the rest, such as what Secrets hold.
 
         Raises `InvalidInput` past 20,000 objects, and what `Cluster.get` raises.
         """
@@ -126,8 +134,13 @@ class Resources:
         cursor = ""
         version = f"{found.group}/{found.version}" if found.group else found.version
         while True:
-            page = await self.list_page(found, namespace, field_selector=field_selector, limit=_PAGE, cursor=cursor)
-            items += [{"kind": found.kind, "apiVersion": version, **i} for i in page.body.get("items") or ()]
+            page = await self.list_page(
+                found, namespace, field_selector=field_selector, limit=_PAGE, cursor=cursor,
+                accept=METADATA if metadata_only else JSON,
+            )  # fmt: skip
+            # The items of a PartialObjectMetadataList call themselves PartialObjectMetadata.
+            own = {"kind": found.kind, "apiVersion": version}
+            items += [{**own, **i, **(own if metadata_only else {})} for i in page.body.get("items") or ()]
             cursor = page.cursor
             if not cursor:
                 return items
@@ -237,7 +250,7 @@ def _matches(known: Sequence[Resource], wanted: str) -> list[Resource]:
     """Resources that answer to `wanted`, the built-in groups first; metrics only by its full name."""
 
     def rank(resource: Resource) -> tuple[int, str]:
-        groups = _PREFERRED_GROUPS
+        groups = _BUILT_IN
         if resource.group == "metrics.k8s.io":
             return len(groups) + 2, resource.group
         return (groups.index(resource.group) if resource.group in groups else len(groups) + 1), resource.group

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from mcp_servers.kubernetes import arguments
 from mcp_servers.kubernetes.reading import Kind, Namespace
-from mcp_servers.kubernetes.rendering import fit_lines, one_line, table
+from mcp_servers.kubernetes.rendering import fit_lines, fitting, one_line, table
 from mcp_servers.kubernetes.resources import Resources
 from opswarm.errors import InvalidInput, NotFound, OpswarmError
 from opswarm.mcp.tools import ToolOutput
@@ -20,6 +20,12 @@ _SEARCHED = (
     "ingresses.networking.k8s.io", "persistentvolumeclaims", "configmaps", "secrets", "namespaces", "nodes",
 )  # fmt: skip
 _CHILDREN = ("replicasets.apps", "pods", "jobs.batch", "controllerrevisions.apps", "persistentvolumeclaims")
+_METADATA_ONLY = frozenset(
+    {"services", "ingresses.networking.k8s.io", "configmaps", "secrets", "namespaces", "nodes", "replicasets.apps",
+     "controllerrevisions.apps"}
+)  # fmt: skip
+"""Kinds of which names, labels and owners are all that is looked at: no images, no phase that is shown."""
+
 _DEPTH = 8
 
 
@@ -54,13 +60,15 @@ class Search:
         )
         rows = [(i["kind"], i["metadata"].get("namespace", "-"), i["metadata"]["name"], why) for _, i, why in ranked]
         notes = [f"(not searched: {f})" for f in failed]
+        lines = table(("KIND", "NAMESPACE", "NAME", "MATCHED"), rows[:limit])
         data = {
-            "matches": [{"kind": r[0], "namespace": r[1], "name": r[2], "matched": r[3]} for r in rows[:limit]],
+            "matches": [
+                {"kind": r[0], "namespace": r[1], "name": r[2], "matched": r[3]} for r in rows[: fitting(lines) - 1]
+            ],
             "not_searched": failed,
         }
         if not rows:
             return ToolOutput("\n".join([f"Nothing matches '{word}' in {len(found)} objects.", *notes]), data)
-        lines = table(("KIND", "NAMESPACE", "NAME", "MATCHED"), rows[:limit])
         text = fit_lines(lines, "matches", "namespace or a longer keyword", head=1, total=len(rows))
         return ToolOutput("\n".join([text, *notes]), data)
 
@@ -87,7 +95,7 @@ class Search:
         lines[-1] += "   <- asked for"
         lines += _descendants(item, children, len(owners) + 1)
         lines += [f"(owner not readable: {b})" for b in broken] + [f"(not searched: {f})" for f in _sentences(failed)]
-        data = {"owners": [_label(o) for o in owners], "lines": lines}
+        data = {"owners": [_label(o) for o in owners], "lines": lines[: fitting(lines)]}
         return ToolOutput(fit_lines(lines, "objects", "asking for a child"), data)
 
     async def _owners(self, item: Mapping[str, Any], namespace: str) -> tuple[list[Mapping[str, Any]], list[str]]:
@@ -131,7 +139,7 @@ class Search:
 
         async def read(resource: str) -> list[Mapping[str, Any]]:
             async with limit:
-                return await self._resources.list_all(resource, namespace)
+                return await self._resources.list_all(resource, namespace, metadata_only=resource in _METADATA_ONLY)
 
         results = await asyncio.gather(*(read(r) for r in resources), return_exceptions=True)
         found: list[Mapping[str, Any]] = []

@@ -43,5 +43,5 @@ async def _served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sta
 @pytest.fixture
 def stand_in(_served: StandIn) -> StandIn:
     """A stand-in API server with nothing in it yet, and the tools that read it."""
-    _served.objects, _served.log = {}, ""
+    _served.objects, _served.log, _served.table = {}, "", None
     return _served

@@ -50,6 +50,7 @@ class StandIn:
     def __init__(self, objects: dict[str, list[dict[str, Any]]] | None = None, log: str = "") -> None:
         self.objects = objects or {}
         self.log = log
+        self.table: dict[str, Any] | None = None
         self.tools: Tools
         self.seen: list[Request] = []
         self.app = Starlette(routes=[Route("/{path:path}", self._answer)])
@@ -69,6 +70,8 @@ class StandIn:
             # The kubelet stops after limitBytes, counted from the oldest of the wanted lines.
             raw = text.encode()[: int(request.query_params.get("limitBytes", len(text) * 4))]
             return PlainTextResponse(raw)
+        if self.table is not None:
+            return JSONResponse(self.table)
         name = request.query_params.get("fieldSelector", "").removeprefix("metadata.name=")
         found = self.objects.get(path.rpartition("/")[2], [])
         items = [o for o in found if name in ("", o["metadata"]["name"])]

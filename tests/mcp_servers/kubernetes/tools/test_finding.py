@@ -3,9 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
-from tests.mcp_servers.kubernetes.tools.bench import Bench, benched
-from tests.mcp_servers.kubernetes.tools.stand_in import StandIn, pod
+from tests.mcp_servers.kubernetes.tools.bench import Bench, benched, tools_at
+from tests.mcp_servers.kubernetes.tools.stand_in import StandIn, always, discovery, kind, pod
+from tests.support.hosting import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -140,3 +143,25 @@ async def test_text_from_the_cluster_cannot_add_lines_to_a_lineage(stand_in: Sta
     said = await stand_in.tools.say("lineage", kind="pod", name="web", namespace="default")
     assert not any(line.startswith("Deployment fake") for line in said.lines)
     assert "\x1b" not in said.text
+
+
+async def test_where_names_and_labels_are_all_that_is_looked_at_nothing_else_is_downloaded(tmp_path: Path) -> None:
+    """As a real API server answers: its items call themselves PartialObjectMetadata."""
+    asked: dict[str, str] = {}
+    core = [kind("secrets", "secret", "Secret"), kind("configmaps", "configmap", "ConfigMap"), kind("pods", "", "Pod")]
+
+    async def answer(request: Request) -> Response:
+        path = request.url.path
+        if path in ("/api", "/apis"):
+            return JSONResponse(discovery(("", "v1", core)) if path == "/api" else discovery())
+        asked[path.rpartition("/")[2]] = request.headers["accept"]
+        partial = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
+        item = {**partial, "metadata": {"name": "vault", "namespace": "media", "labels": {"app": "vault"}}}
+        items = [] if path.endswith("pods") else [item]
+        return JSONResponse({"kind": "PartialObjectMetadataList", "metadata": {}, "items": items})
+
+    async with serving(always(answer)) as url, tools_at(url, tmp_path) as tools:
+        said = await tools.say("find", keyword="vault")
+    metadata = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json"
+    assert asked == {"secrets": metadata, "configmaps": metadata, "pods": "application/json"}
+    assert {m["kind"] for m in said.data["matches"]} == {"Secret", "ConfigMap"}

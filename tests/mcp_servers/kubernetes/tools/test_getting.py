@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 import yaml
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
-from tests.mcp_servers.kubernetes.tools.bench import Bench, benched
+from tests.mcp_servers.kubernetes.tools.bench import Bench, benched, tools_at
+from tests.mcp_servers.kubernetes.tools.stand_in import always, discovery, kind
+from tests.support.hosting import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -159,3 +163,40 @@ async def test_a_name_that_could_leave_its_place_in_the_path_is_refused(own: Ben
 async def test_a_namespace_that_could_leave_its_place_in_the_path_is_refused(own: Bench, trick: str) -> None:
     for tool, extra in (("resources_get", {"kind": "pod", "name": "x"}), ("pods_list", {}), ("find", {"keyword": "x"})):
         assert "is not a namespace name" in await own.refuse(tool, namespace=trick, **extra)
+
+
+@pytest.mark.parametrize("output", ["yaml", "table"])
+async def test_what_is_missing_is_said_the_object_or_its_namespace(own: Bench, output: str) -> None:
+    place = {"kind": "pod", "name": "nowhere", "output": output}
+    assert "No Pod is named 'nowhere' in namespace media." in await own.refuse(
+        "resources_get", namespace="media", **place
+    )
+    assert "There is no namespace 'medai'." in await own.refuse("resources_get", namespace="medai", **place)
+    assert "No Node is named 'n9'." in await own.refuse(
+        "resources_get", kind="node", name="n9", namespace="media", output=output
+    )
+
+
+async def test_who_may_not_read_namespaces_is_told_where_the_object_is_not(tmp_path: Path) -> None:
+    async def answer(request: Request) -> Response:
+        path = request.url.path
+        if path in ("/api", "/apis"):
+            core = [kind("pods", "pod", "Pod"), kind("namespaces", "namespace", "Namespace", namespaced=False)]
+            return JSONResponse(discovery(("", "v1", core)) if path == "/api" else discovery())
+        denied = path == "/api/v1/namespaces/media"
+        message = 'namespaces "media" is forbidden' if denied else 'pods "x" not found'
+        return JSONResponse({"kind": "Status", "message": message}, 403 if denied else 404)
+
+    async with serving(always(answer)) as url, tools_at(url, tmp_path) as tools:
+        said = await tools.refuse("resources_get", kind="pod", name="x", namespace="media")
+    assert "No Pod is named 'x' in namespace media." in said
+
+
+@pytest.mark.parametrize(("kind_name", "name"), [("deploy", "sonarr"), ("ns", "media")])
+async def test_the_data_of_yaml_says_what_it_is_and_does_not_carry_it_again(
+    own: Bench, kind_name: str, name: str
+) -> None:
+    said = await own.say("resources_get", kind=kind_name, name=name)
+    whole = yaml.safe_load(said.text)
+    namespace = whole["metadata"].get("namespace", "")
+    assert said.data == {"kind": whole["kind"], "namespace": namespace, "name": name}

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.mcp_servers.kubernetes.tools.bench import Bench, benched
+from tests.mcp_servers.kubernetes.tools.stand_in import StandIn, pod
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -165,3 +166,22 @@ async def test_a_list_too_long_to_show_offers_no_cursor_that_would_skip_what_was
         assert 0 < shown < 150
         assert f"({shown} of " in said.lines[-1]
         assert f"limit={shown}" in said.lines[-1]
+
+
+async def test_the_data_of_a_list_has_what_its_text_shows(stand_in: StandIn) -> None:
+    stand_in.objects = {"pods": [pod(f"{'web-' * 25}{n:03}", annotations={"a": "b" * 1000}) for n in range(400)]}
+    as_table = await stand_in.tools.say("resources_list", kind="pods", limit=500)
+    assert len(as_table.data["rows"]) == len(as_table.lines) - 2
+    assert as_table.data["rows"][-1][1] in as_table.lines[-2]
+    as_yaml = await stand_in.tools.say("resources_list", kind="pods", limit=500, output="yaml")
+    names = [i["name"] for i in as_yaml.data["items"]]
+    assert names == [p["metadata"]["name"] for p in stand_in.objects["pods"][: as_yaml.text.count("kind: Pod\n")]]
+    assert len(str(as_table.data)) < 20_000
+    assert len(str(as_yaml.data)) < 20_000
+
+
+async def test_a_long_cell_is_cut_in_the_data_too(stand_in: StandIn) -> None:
+    columns = [{"name": name, "priority": 0} for name in ("Name", "Message")]
+    stand_in.table = {"kind": "Table", "columnDefinitions": columns, "rows": [{"cells": ["web", "x" * 100_000]}]}
+    said = await stand_in.tools.say("resources_list", kind="pods", namespace="default")
+    assert said.data["rows"] == [["web", f"{'x' * 119}…"]]

@@ -170,6 +170,7 @@ async def test_a_log_too_long_to_show_keeps_its_newest_lines(stand_in: StandIn) 
     said = await logged(stand_in, log, tail=150)
     assert said.lines[-1].startswith("line 199 ")
     assert f"{len(said.lines) - 1} of 150 lines shown" in said.lines[0]
+    assert said.data["lines"] == said.lines[1:]
     assert "narrow by" in said.lines[0]
 
 

@@ -24,6 +24,8 @@ def secret(**annotations: str) -> dict[str, Any]:
     [
         ("kubectl.kubernetes.io/last-applied-configuration", json.dumps({"data": {"password": CODED}})),
         ("objectset.rio.cattle.io/applied", PACKED),
+        ("kapp.k14s.io/original-diff-later", "short"),
+        ("kopf.zalando.org/last-handled-configuration", "short"),
         ("kapp.k14s.io/original", json.dumps({"stringData": {"password": PLAIN}})),
         ("someone.example/backup", f"was {PLAIN} before"),
         ("someone.example/coded", CODED),
@@ -52,3 +54,18 @@ def test_a_list_of_many_kinds_is_masked_too() -> None:
     safe = shown({"kind": "List", "items": [secret(), {"kind": "ConfigMap", "data": {"a": "b"}}]})
     assert safe["items"][0]["data"] == {"password": "(masked)"}
     assert safe["items"][1]["data"] == {"a": "b"}
+
+
+def test_a_short_value_is_masked_where_it_is_the_whole_annotation() -> None:
+    item = {**secret(pin="123", note="in 1234 days"), "data": {"pin": base64.b64encode(b"123").decode()}}
+    assert shown(item)["metadata"]["annotations"] == {"pin": "(masked)", "note": "in 1234 days"}
+
+
+def test_a_sealed_secret_keeps_its_ciphertext_and_its_template() -> None:
+    spec = {"encryptedData": {"password": "AgBy3i"}, "template": {"type": "Opaque", "metadata": {"name": "vault"}}}
+    item = {"kind": "SealedSecret", "metadata": {"name": "vault"}, "spec": spec}
+    assert shown(item) == item
+
+
+def test_a_secret_without_the_shape_of_one_is_shown_without_a_defect() -> None:
+    assert shown({"kind": "Secret", "metadata": {"annotations": {"a": "b"}}, "data": ["x"]})["metadata"]
