@@ -24,11 +24,13 @@ from a2a.types import (
     Task,
 )
 from a2a.utils.errors import A2AError
+from google.protobuf.json_format import ParseError
 
 from opswarm.a2a import wire
 from opswarm.agent.events import Event, Failed, Finished
 from opswarm.errors import AgentDown, DeadlineExceeded, InvalidInput, OpswarmError, Unauthenticated, Unavailable
 from opswarm.guard.untrusted import cap_bytes, clean
+from opswarm.streams import bounded
 from opswarm.telemetry import traceparent
 
 SILENCE_SECONDS = 60.0
@@ -37,6 +39,8 @@ SILENCE_SECONDS = 60.0
 _CARD_SECONDS = 5.0
 _CANCEL_SECONDS = 3.0
 _MAX_ANSWER_BYTES = 4_000_000
+_BROKEN = (A2AError, httpx.HTTPError, ParseError, ValueError)
+"""What the SDK's client raises when the other side refuses, is gone, or sends what is no answer."""
 
 
 class RemoteAgent:
@@ -81,35 +85,31 @@ class RemoteAgent:
         task_id = ""
         ended = False
         size = 0
+        reader = wire.Reader()
         try:
-            async with asyncio.timeout(deadline):
-                call = SendMessageRequest(message=message)
-                # The SDK's annotation says iterator; it is a generator, and closing it closes the stream.
-                source: Any = self._client.send_message(call, context=_context(token))
-                async with aclosing(source) as frames:
-                    async for frame in frames:
-                        if not task_id and (ids := _ids(frame)):
-                            task_id = ids[0]
-                            if started is not None:
-                                started(*ids)
-                        size += frame.ByteSize()
-                        if size > _MAX_ANSWER_BYTES:
-                            raise InvalidInput(f"The {self.name} agent's answer has no end and was cut off.")
-                        event = wire.read(frame)
-                        if event is None:
-                            continue
+            call = SendMessageRequest(message=message)
+            # The SDK's annotation says iterator; it is a generator, and closing it closes the stream.
+            source: Any = self._client.send_message(call, context=_context(token))
+            async with aclosing(bounded(source, deadline)) as frames:
+                async for frame in frames:
+                    if not task_id and (ids := _ids(frame)):
+                        task_id = ids[0]
+                        if started is not None:
+                            started(*ids)
+                    size += frame.ByteSize()
+                    if size > _MAX_ANSWER_BYTES:
+                        raise InvalidInput(f"The {self.name} agent's answer has no end and was cut off.")
+                    for event in reader.read(frame):
                         ended = isinstance(event, Finished | Failed)
                         yield event
                         if ended:
                             return
-            if not ended:
-                yield Finished()
-            ended = True
+            raise Unavailable(f"The {self.name} agent's answer broke off before its end.", hint="Ask again.")
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"The {self.name} agent did not finish within {deadline:.0f} s; its task was cancelled."
             ) from error
-        except (A2AError, httpx.HTTPError) as error:
+        except _BROKEN as error:
             ended = not task_id  # What was begun is cancelled below, should the agent still be there.
             raise self._translated(error) from error
         finally:
@@ -131,7 +131,7 @@ class RemoteAgent:
                         if ids := _ids(frame):
                             await self.cancel(ids[0], token)
                             return
-            except (TimeoutError, A2AError, httpx.HTTPError):
+            except (TimeoutError, *_BROKEN):
                 return  # It can't be reached: there is nothing to cancel, or no way to.
 
         await asyncio.shield(asyncio.create_task(ask()))
@@ -143,7 +143,7 @@ class RemoteAgent:
             try:
                 async with asyncio.timeout(_CANCEL_SECONDS):
                     await self._client.cancel_task(CancelTaskRequest(id=task_id), context=_context(token))
-            except (TimeoutError, A2AError, httpx.HTTPError):
+            except (TimeoutError, *_BROKEN):
                 return False
             return True
 
@@ -155,7 +155,7 @@ class RemoteAgent:
         try:
             async with asyncio.timeout(_CARD_SECONDS * 2):
                 return list((await self._client.list_tasks(request, context=_context(token))).tasks)
-        except (TimeoutError, A2AError, httpx.HTTPError) as error:
+        except (TimeoutError, *_BROKEN) as error:
             raise self._translated(error) from error
 
     def _translated(self, error: Exception) -> OpswarmError:
@@ -168,7 +168,9 @@ class RemoteAgent:
             return Unavailable(f"The {self.name} agent answered HTTP {status}.", hint="Its log says why.")
         if isinstance(cause, TimeoutError | httpx.HTTPError) or isinstance(error, A2AClientTimeoutError):
             return self._down()
-        return InvalidInput(_told(self.name, error))
+        if isinstance(error, A2AError):
+            return InvalidInput(_told(self.name, error))
+        return Unavailable(f"The {self.name} agent sent what is not an answer.", hint="Its log says why.")
 
     def _down(self) -> OpswarmError:
         return AgentDown(f"The {self.name} agent stopped answering.", hint="Check that it runs; ask again.")

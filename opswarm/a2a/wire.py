@@ -6,6 +6,7 @@ the URI below, where clients that don't know it pass over it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from a2a.types import (
@@ -31,14 +32,6 @@ AGENT_KEY = "opswarm/agent"
 """In a request's metadata: the agent that the request is for."""
 
 ANSWER = "answer"
-
-_STATES = {
-    TaskState.TASK_STATE_COMPLETED: "completed",
-    TaskState.TASK_STATE_FAILED: "failed",
-    TaskState.TASK_STATE_CANCELED: "canceled",
-    TaskState.TASK_STATE_REJECTED: "rejected",
-}
-
 
 def text_update(task_id: str, context_id: str, text: str, *, first: bool) -> TaskArtifactUpdateEvent:
     return TaskArtifactUpdateEvent(
@@ -79,44 +72,68 @@ def state_update(
     return update
 
 
-def read(response: StreamResponse) -> Event | None:
-    """The event that a frame carries; None for frames that only say that work goes on.
+class Reader:
+    """Reads the frames of one request to any A2A agent as events.
 
-    Any A2A agent's frames can be read: of one that does not know the extension, text and end are understood.
+    Of an agent that does not know the extension, text and end are understood.
     """
-    match response.WhichOneof("payload"):
-        case "artifact_update":
-            text = _text(response.artifact_update.artifact.parts)
-            return TextDelta(text=text) if text else None
-        case "message":
-            return TextDelta(text=_text(response.message.parts))
-        case "status_update":
-            update = response.status_update
-            return _status(update.status, MessageToDict(update.metadata))
-        case "task":
-            return _status(response.task.status, {})
-    return None
+
+    def __init__(self) -> None:
+        self._artifact: str | None = None
+
+    def read(self, frame: StreamResponse) -> list[Event]:
+        """The events that a frame carries; none for frames that only say that work goes on."""
+        match frame.WhichOneof("payload"):
+            case "artifact_update":
+                return self._artifacts([frame.artifact_update.artifact])
+            case "message":
+                return [*_said(_text(frame.message.parts)), Finished()]
+            case "status_update":
+                update = frame.status_update
+                return _status(update.status, MessageToDict(update.metadata))
+            case "task":
+                # Artifacts that were streamed already come again in a task that ends; they are not said twice.
+                news = self._artifacts(frame.task.artifacts) if self._artifact is None else []
+                return [*news, *_status(frame.task.status, {})]
+        return []
+
+    def _artifacts(self, artifacts: Iterable[Artifact]) -> list[Event]:
+        events: list[Event] = []
+        for artifact in artifacts:
+            if text := _text(artifact.parts):
+                apart = self._artifact is not None and self._artifact != artifact.artifact_id
+                self._artifact = artifact.artifact_id
+                events.append(TextDelta(text=f"\n\n{text}" if apart else text))
+        return events
 
 
-def _status(status: TaskStatus, metadata: dict[str, Any]) -> Event | None:
+def _status(status: TaskStatus, metadata: dict[str, Any]) -> list[Event]:
     said = _text(status.message.parts)
-    match _STATES.get(status.state):
-        case "completed":
-            return Finished(notice=said)
-        case "failed":
+    match status.state:
+        case TaskState.TASK_STATE_COMPLETED:
+            return [Finished(notice=said)]
+        case TaskState.TASK_STATE_FAILED:
             code = str(metadata.get(f"{EVENTS_URI}/code") or "internal")
-            return Failed(code=code, message=said or "The agent failed without saying why.")
-        case "canceled":
-            return Failed(code="canceled", message=said or "The task was canceled.")
-        case "rejected":
-            return Failed(code="rejected", message=said or "The agent rejected the request.")
+            return [Failed(code=code, message=said or "The agent failed without saying why.")]
+        case TaskState.TASK_STATE_CANCELED:
+            return [Failed(code="canceled", message=said or "The task was canceled.")]
+        case TaskState.TASK_STATE_REJECTED:
+            return [Failed(code="rejected", message=said or "The agent rejected the request.")]
+        case TaskState.TASK_STATE_INPUT_REQUIRED:
+            return [*_said(said), Finished(notice="The agent waits for an answer.")]
+        case TaskState.TASK_STATE_AUTH_REQUIRED:
+            return [Failed(code="auth_required", message=said or "The agent wants credentials that it was not given.")]
     carried = metadata.get(EVENTS_URI)
     if carried is None:
-        return None
+        return []
     try:
-        return EVENT.validate_python(carried)
+        return [EVENT.validate_python(carried)]
     except ValidationError:
-        return None
+        return []
+
+
+def _said(text: str) -> list[Event]:
+    return [TextDelta(text=text)] if text else []
 
 
 def _text(parts: Any) -> str:

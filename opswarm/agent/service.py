@@ -13,7 +13,7 @@ from a2a.types import AgentCard
 
 from opswarm.a2a.server import A2AServer, TurnInput
 from opswarm.agent.events import Event
-from opswarm.agent.turn import Toolbox, TurnLoop, TurnRequest
+from opswarm.agent.turn import Toolbox, TurnLoop, TurnRequest, out_of_time
 from opswarm.errors import OpswarmError, Unavailable
 from opswarm.guard.exchange import ExchangeClient
 from opswarm.guard.keys import ServiceToken, verifier
@@ -23,7 +23,7 @@ from opswarm.models.chat import ToolCall
 from opswarm.models.client import GatewayClient
 from opswarm.models.playbook import Playbook
 from opswarm.service import Check, Service
-from opswarm.settings import Settings
+from opswarm.settings import Settings, Turn
 from opswarm.store.tasks import Tasks
 
 
@@ -56,12 +56,14 @@ class ToolAgent:
         loop: TurnLoop,
         servers: Sequence[ToolServerClient],
         exchange: ExchangeClient,
+        limits: Turn,
         *,
         system: str,
         rules: Rules,
         model: str = "standard",
     ) -> None:
         self._loop = loop
+        self._limits = limits
         self._servers = servers
         self._exchange = exchange
         self._system = system
@@ -69,25 +71,36 @@ class ToolAgent:
         self._model = model
 
     async def respond(self, request: TurnInput) -> AsyncGenerator[Event, None]:
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._limits.max_seconds
         async with self._exchange.turn(request.token, request.principal, request.task_id) as token:
             bearer.set(token)
-            tools = await PooledToolbox.open(self._servers)
-            notes = [f"**Not available:** {error}" for error in tools.missing]
             try:
-                look = await self._rules(request, tools)
-            except OpswarmError as error:
-                look = FirstLook(notes=(f"**Not available:** {error}",))
-            turn = TurnRequest(
-                system=self._system,
-                question=request.text,
-                history=request.history,
-                first_calls=look.calls,
-                model=self._model,
-                notes=(*notes, *look.notes),
-            )
-            async with aclosing(self._loop.run(turn, tools)) as events:
+                async with asyncio.timeout_at(until):
+                    tools, turn = await self._prepared(request)
+            except TimeoutError:
+                raise out_of_time(self._limits) from None
+            async with aclosing(self._loop.run(turn, tools, seconds=until - clock())) as events:
                 async for event in events:
                     yield event
+
+    async def _prepared(self, request: TurnInput) -> tuple[Toolbox, TurnRequest]:
+        """The tools there are, and the turn with what the rules want looked at first."""
+        tools = await PooledToolbox.open(self._servers)
+        notes = [f"**Not available:** {error}" for error in tools.missing]
+        try:
+            look = await self._rules(request, tools)
+        except OpswarmError as error:
+            look = FirstLook(notes=(f"**Not available:** {error}",))
+        turn = TurnRequest(
+            system=self._system,
+            question=request.text,
+            history=request.history,
+            first_calls=look.calls,
+            model=self._model,
+            notes=(*notes, *look.notes),
+        )
+        return tools, turn
 
 
 def _turn_token() -> str:
@@ -107,7 +120,7 @@ def agent_service(
     )
     exchange = ExchangeClient(settings.address("orchestrator"), http, ServiceToken(settings, name))
     loop = TurnLoop(gateway, Playbook(), settings.turn)
-    agent = ToolAgent(loop, servers, exchange, system=system, rules=rules)
+    agent = ToolAgent(loop, servers, exchange, settings.turn, system=system, rules=rules)
     server = A2AServer(name, card, agent, store, max_bytes=settings.server.max_request_bytes)
 
     @asynccontextmanager

@@ -40,6 +40,7 @@ from opswarm.models.chat import (
     UsagePiece,
 )
 from opswarm.settings import Turn
+from opswarm.streams import bounded
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,14 @@ class _State:
     notice: str = ""
 
 
+def out_of_time(limits: Turn) -> DeadlineExceeded:
+    """What a turn that took too long fails with."""
+    return DeadlineExceeded(
+        f"The turn was stopped after {limits.max_seconds:.0f} s.",
+        hint="Ask a narrower question, or raise turn.max_seconds.",
+    )
+
+
 class TurnLoop:
     """Runs turns with one model, one fallback model and one set of limits."""
 
@@ -104,19 +113,22 @@ class TurnLoop:
         self._fallback = fallback
         self._limits = limits
 
-    async def run(self, request: TurnRequest, tools: Toolbox) -> AsyncGenerator[Event, None]:
-        """The turn's events, ending with exactly one `Finished` or `Failed`."""
+    async def run(
+        self, request: TurnRequest, tools: Toolbox, *, seconds: float | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """The turn's events, ending with exactly one `Finished` or `Failed`.
+
+        `seconds` is what is left of the turn's time; by default all of it.
+        """
         messages = [Message("system", request.system), *request.history, Message("user", request.question)]
         state = _State(request, messages, self._model)
         try:
-            async with asyncio.timeout(self._limits.max_seconds), aclosing(self._steps(state, tools)) as steps:
+            limit = self._limits.max_seconds if seconds is None else seconds
+            async with aclosing(bounded(self._steps(state, tools), limit)) as steps:
                 async for event in steps:
                     yield event
         except TimeoutError:
-            error = DeadlineExceeded(
-                f"The turn was stopped after {self._limits.max_seconds:.0f} s.",
-                hint="Ask a narrower question, or raise turn.max_seconds.",
-            )
+            error = out_of_time(self._limits)
             yield Failed(code=error.code, message=str(error))
         except OpswarmError as error:
             yield Failed(code=error.code, message=str(error))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 
 from opswarm import telemetry
 from opswarm.a2a.server import TurnInput
@@ -15,11 +14,12 @@ from opswarm.guard.exchange import Exchange
 from opswarm.mcp.client import bearer
 from opswarm.models.chat import ChatModel
 from opswarm.settings import Orchestrator
+from opswarm.streams import read_ahead
 from services.orchestrator import routing
 from services.orchestrator.directory import Directory
 from services.orchestrator.routing import Route
 
-_QUEUED = 256
+_AHEAD = 256
 _SELF = "orchestrator"
 
 
@@ -111,42 +111,34 @@ class Delegation:
 
     async def _join(self, route: Route, request: TurnInput) -> AsyncGenerator[Event, None]:
         """Asks several agents at the same time and gives their answers one after the other, each under its name."""
-        queues: Sequence[asyncio.Queue[Event]] = [asyncio.Queue(_QUEUED) for _ in route.agents]
-        running = [
-            asyncio.create_task(self._collect(name, route.text, request, queue))
-            for name, queue in zip(route.agents, queues, strict=True)
-        ]
         failures: list[str] = []
-        try:
-            for name, queue in zip(route.agents, queues, strict=True):
+        async with AsyncExitStack() as stack:
+            streams = [
+                await stack.enter_async_context(read_ahead(self._told(name, route.text, request), _AHEAD))
+                for name in route.agents
+            ]
+            for name, stream in zip(route.agents, streams, strict=True):
                 yield TextDelta(text=f"## {name}\n\n")
-                while True:
-                    event = await queue.get()
-                    if isinstance(event, Failed):
-                        failures.append(f"{name}: {event.message}")
-                        yield TextDelta(text=f"**The {name} agent failed:** {event.message}")
-                        break
-                    if isinstance(event, Finished):
+                end: Event = Failed(code="internal", message="It stopped without an end.")
+                async for event in stream:
+                    if isinstance(event, Finished | Failed):
+                        end = event
                         break
                     yield event
+                if isinstance(end, Failed):
+                    failures.append(f"{name}: {end.message}")
+                    yield TextDelta(text=f"**The {name} agent failed:** {end.message}")
                 yield TextDelta(text="\n\n")
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
         if len(failures) == len(route.agents):
             yield Failed(code="agents_failed", message=" ".join(failures))
         else:
             yield Finished(notice=" ".join(failures))
 
-    async def _collect(self, name: str, text: str, request: TurnInput, queue: asyncio.Queue[Event]) -> None:
+    async def _told(self, name: str, text: str, request: TurnInput) -> AsyncGenerator[Event, None]:
+        """As `_ask`, with an error told as an event."""
         try:
             async with aclosing(self._ask(name, text, request)) as events:
                 async for event in events:
-                    await queue.put(event)
-                    if isinstance(event, Finished | Failed):
-                        return
+                    yield event
         except OpswarmError as error:
-            await queue.put(Failed(code=error.code, message=str(error)))
-            return
-        await queue.put(Failed(code="internal", message="It stopped without an end."))
+            yield Failed(code=error.code, message=str(error))

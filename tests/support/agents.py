@@ -32,6 +32,9 @@ class Echo:
         yield ToolStarted(call_id="1", tool="look", arguments={"at": request.text[:20]})
         yield ToolFinished(call_id="1", tool="look", ok=True, summary="seen", seconds=0.1)
         yield TextDelta(text=f"{self.name} heard: ")
+        if "flood" in request.text:
+            for n in range(600):
+                yield ToolStarted(call_id=f"f{n}", tool="look")
         if "wait" in request.text:
             try:
                 await self.release.wait()

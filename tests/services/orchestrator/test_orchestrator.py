@@ -140,6 +140,14 @@ async def test_a_delegation_has_a_deadline(tmp_path: Path) -> None:
         await asyncio.wait_for(swarm.echoes["devops"].cancelled.wait(), 5)
 
 
+async def test_a_deadline_passes_while_another_agent_is_still_being_read(tmp_path: Path) -> None:
+    async with front(tmp_path, "devops", "cook", delegation_seconds=1.5) as swarm:
+        asking = asyncio.create_task(swarm.ask("@cook @devops flood wait"))
+        events = await asyncio.wait_for(asking, 15)
+    assert isinstance(events[-1], Failed)
+    assert "cook: " in events[-1].message and "devops: " in events[-1].message
+
+
 async def test_the_exchange_refuses_what_is_no_proof(tmp_path: Path) -> None:
     async with front(tmp_path, "devops") as swarm:
         url = f"{swarm.agent.card.supported_interfaces[0].url}oauth/token"
