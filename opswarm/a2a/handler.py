@@ -19,6 +19,7 @@ from a2a.types import (
     ListTasksRequest,
     ListTasksResponse,
     Message,
+    Role,
     SendMessageRequest,
     SubscribeToTaskRequest,
     Task,
@@ -26,6 +27,8 @@ from a2a.types import (
 from a2a.utils.errors import A2AError, ContentTypeNotSupportedError, InternalError, InvalidParamsError
 from google.protobuf.json_format import MessageToJson
 
+from opswarm.a2a.rpc import BROKE, SAFE
+from opswarm.errors import OpswarmError
 from opswarm.guard.untrusted import clean
 from opswarm.store.tasks import CONTEXT_LENGTH, ID_LENGTH, TERMINAL, Tasks
 
@@ -161,9 +164,11 @@ class _Sealed:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OpswarmError):
+            raise InternalError(str(error), data={SAFE: error.code}) from None
         if isinstance(error, Exception) and not isinstance(error, A2AError):
             log.error("an A2A request broke", exc_info=error)
-            raise InternalError("The agent broke on this request; its log has the details.") from None
+            raise InternalError(BROKE) from None
 
 
 def _check(message: Message) -> None:
@@ -174,6 +179,8 @@ def _check(message: Message) -> None:
         raise InvalidParamsError(f"contextId must have at most {CONTEXT_LENGTH} characters.")
     if len(message.task_id) > ID_LENGTH:
         raise InvalidParamsError(f"taskId must have at most {ID_LENGTH} characters.")
+    if message.role == Role.ROLE_AGENT:
+        raise InvalidParamsError("A message to an agent must have the role of a user.")
     if not message.parts:
         raise InvalidParamsError("The message has no parts.")
     if any(p.HasField("url") or p.HasField("raw") for p in message.parts):

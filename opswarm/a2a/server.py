@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -21,11 +20,11 @@ from a2a.server.routes.jsonrpc_dispatcher import JsonRpcDispatcher
 from a2a.types import AgentCard, TaskState
 from google.protobuf.json_format import MessageToDict
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from opswarm import telemetry
-from opswarm.a2a import wire
+from opswarm.a2a import rpc, wire
 from opswarm.a2a.coalesce import coalesced
 from opswarm.a2a.handler import Handler, text_of
 from opswarm.agent.events import Event, Failed, Finished, TextDelta
@@ -172,25 +171,23 @@ class A2AServer:
     async def _rpc(self, request: Request) -> Response:
         """Checks what the SDK does not: the size, the encoding and the shape of the body."""
         try:
-            body = await read_body(request, self._max_bytes)
-            parsed = json.loads(body.decode("utf-8"))
+            body = rpc.parse(await read_body(request, self._max_bytes))
         except LimitExceeded as error:
-            return _rpc_error(-32600, str(error), status=413)
-        except UnicodeDecodeError:
-            return _rpc_error(-32700, "The request is not valid UTF-8.")
-        except (ValueError, RecursionError):
-            return _rpc_error(-32700, "The request is not valid JSON.")
-        if not isinstance(parsed, dict):
-            return _rpc_error(-32600, "The request must be one JSON-RPC object; batches are not supported.")
-
-        async def replay() -> Any:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        return await self._dispatcher.handle_requests(Request(request.scope, replay))
+            return rpc.error(-32600, str(error), status=413)
+        except rpc.Refused as error:
+            return rpc.error(error.code, str(error))
+        return rpc.plain(await self._dispatcher.handle_requests(_Parsed(request, body)))
 
 
-def _rpc_error(code: int, message: str, *, status: int = 200) -> Response:
-    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}, status_code=status)
+class _Parsed(Request):
+    """A request whose body has been read and parsed."""
+
+    def __init__(self, request: Request, body: dict[str, Any]) -> None:
+        super().__init__(request.scope, request.receive)
+        self._parsed = body
+
+    async def json(self) -> dict[str, Any]:
+        return self._parsed
 
 
 class _CallContexts(DefaultServerCallContextBuilder):

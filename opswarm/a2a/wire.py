@@ -33,6 +33,7 @@ AGENT_KEY = "opswarm/agent"
 
 ANSWER = "answer"
 
+
 def text_update(task_id: str, context_id: str, text: str, *, first: bool) -> TaskArtifactUpdateEvent:
     return TaskArtifactUpdateEvent(
         task_id=task_id,

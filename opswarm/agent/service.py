@@ -112,7 +112,7 @@ def agent_service(
     settings: Settings, name: str, card: AgentCard, *, tool_servers: Sequence[str], system: str, rules: Rules
 ) -> Service:
     """The service of one specialist agent."""
-    store = Tasks(settings.database(name), name, executor=settings.executor)
+    store = Tasks(settings.database(name), name, executor=settings.executor, keep_days=settings.keep_days)
     http = httpx.AsyncClient(timeout=httpx.Timeout(10.0), trust_env=False)
     servers = [ToolServerClient(s, settings.address(s)) for s in tool_servers]
     gateway = GatewayClient(

@@ -6,10 +6,13 @@ memory only. After a restart the rows of this process that never ended are faile
 
 from __future__ import annotations
 
+import logging
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from a2a.helpers import new_text_message
 from a2a.server.context import ServerCallContext
@@ -18,6 +21,7 @@ from a2a.types import ListTasksRequest, ListTasksResponse, Part, Role, Task, Tas
 from a2a.utils.constants import DEFAULT_LIST_TASKS_PAGE_SIZE
 from a2a.utils.errors import InvalidParamsError
 from a2a.utils.task import ListTasksCursor, decode_list_tasks_cursor, encode_list_tasks_cursor
+from google.protobuf.message import DecodeError
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -37,10 +41,13 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import make_url
+from sqlalchemy.event import listen
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from opswarm.errors import Unavailable
+
+log = logging.getLogger(__name__)
 
 ID_LENGTH = 64
 CONTEXT_LENGTH = 256
@@ -55,6 +62,9 @@ TERMINAL = frozenset(
     }
 )
 _UNFINISHED = (TaskState.TASK_STATE_SUBMITTED, TaskState.TASK_STATE_WORKING)
+_BUSY_MILLISECONDS = 3_000
+_MOST_UNWRITTEN = 200
+_PRUNE_EVERY = 200
 _RESTARTED = "The agent was restarted while it worked on this. Ask again."
 
 metadata = MetaData()
@@ -85,17 +95,25 @@ class Exchange:
 
 
 class Tasks(TaskStore):
-    """The task store of one service. `executor` names this process among replicas on the same database."""
+    """The task store of one service. `executor` names this process among replicas on the same database.
 
-    def __init__(self, url: str, service: str, *, executor: str = "0") -> None:
+    Ended tasks are kept for `keep_days`.
+    """
+
+    def __init__(self, url: str, service: str, *, executor: str = "0", keep_days: float = 30.0) -> None:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite" and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._engine: AsyncEngine = create_async_engine(parsed)
+        self._engine: AsyncEngine = create_async_engine(parsed, hide_parameters=True)
+        if parsed.get_backend_name() == "sqlite":
+            listen(self._engine.sync_engine, "connect", _on_sqlite_connect)
         self._service = service
         self._executor = executor
+        self._keep_days = keep_days
         self._live: dict[str, tuple[str, Task]] = {}
         self._saved: dict[str, int] = {}
+        self._unwritten: OrderedDict[str, tuple[str, Task]] = OrderedDict()
+        self._ended = 0
 
     async def open(self) -> None:
         """Makes the table where it is missing and fails what a former run of this process left unfinished.
@@ -106,6 +124,7 @@ class Tasks(TaskStore):
             async with self._engine.begin() as connection:
                 await connection.run_sync(metadata.create_all)
             await self._sweep()
+            await self._prune()
         except (SQLAlchemyError, OSError) as error:
             raise Unavailable(
                 f"The database of {self._service} can't be used.", hint="Check database_url and the disk."
@@ -115,47 +134,91 @@ class Tasks(TaskStore):
         await self._engine.dispose()
 
     async def ping(self) -> None:
-        """Raises `Unavailable` when the database does not answer."""
+        """Raises `Unavailable` when the database does not answer, or has not taken what it was given."""
         try:
+            await self._catch_up()
             async with self._engine.connect() as connection:
                 await connection.execute(select(1))
         except (SQLAlchemyError, OSError) as error:
             raise Unavailable(f"The database of {self._service} does not answer.") from error
 
     async def save(self, task: Task, context: ServerCallContext) -> None:
+        """Keeps a task. A row is written when its state changed.
+
+        The end of a task is never lost to its callers: when it can't be written it is kept in memory, and
+        written later. Raises `Unavailable` when the beginning of one can't be.
+        """
         owner = _owner(context)
         state = task.status.state
         if self._saved.get(task.id) == state and state not in TERMINAL:
             self._live[task.id] = (owner, _copy(task))
             return
-        if state in TERMINAL:
-            _join_text(task)
+        if state not in TERMINAL:
+            try:
+                await self._write(task, owner)
+            except (SQLAlchemyError, OSError) as error:
+                if task.id not in self._saved:
+                    raise Unavailable(
+                        f"The database of {self._service} can't be written.", hint="Check the disk, then ask again."
+                    ) from error
+                log.exception("a step of task %s could not be written", task.id)
+            self._live[task.id] = (owner, _copy(task))
+            self._saved[task.id] = state
+            return
+        _join_text(task)
+        self._live.pop(task.id, None)
+        self._saved.pop(task.id, None)
+        try:
+            await self._write(task, owner)
+        except (SQLAlchemyError, OSError):
+            log.exception("the end of task %s could not be written; it is kept in memory", task.id)
+            self._unwritten[task.id] = (owner, _copy(task))
+            while len(self._unwritten) > _MOST_UNWRITTEN:
+                self._unwritten.popitem(last=False)
+            return
+        self._ended += 1
+        if self._ended % _PRUNE_EVERY == 0:
+            await self._tidied()
+
+    async def _write(self, task: Task, owner: str) -> None:
         row = {
             "service": self._service,
             "executor": self._executor,
             "owner": owner,
             "context_id": task.context_id,
             "message_id": task.history[0].message_id if task.history else "",
-            "state": int(state),
+            "state": int(task.status.state),
             "updated_ns": task.status.timestamp.ToNanoseconds() or time.time_ns(),
             "body": task.SerializeToString(),
         }
         async with self._engine.begin() as connection:
-            if task.id in self._saved:
-                await connection.execute(update(tasks).where(tasks.c.id == task.id).values(**row))
-            else:
-                changed = await connection.execute(update(tasks).where(tasks.c.id == task.id).values(**row))
-                if not changed.rowcount:
-                    await connection.execute(insert(tasks).values(id=task.id, **row))
-        if state in TERMINAL:
-            self._live.pop(task.id, None)
-            self._saved.pop(task.id, None)
-        else:
-            self._live[task.id] = (owner, _copy(task))
-            self._saved[task.id] = state
+            changed = await connection.execute(update(tasks).where(tasks.c.id == task.id).values(**row))
+            if not changed.rowcount:
+                await connection.execute(insert(tasks).values(id=task.id, **row))
+
+    async def _catch_up(self) -> None:
+        while self._unwritten:
+            task_id, (owner, task) = next(iter(self._unwritten.items()))
+            await self._write(task, owner)
+            self._unwritten.pop(task_id, None)
+
+    async def _tidied(self) -> None:
+        try:
+            await self._catch_up()
+            await self._prune()
+        except (SQLAlchemyError, OSError):
+            log.exception("the database of %s could not be tidied", self._service)
+
+    async def _prune(self) -> None:
+        before = time.time_ns() - int(self._keep_days * 86_400e9)
+        ended = tasks.c.state.in_([int(s) for s in TERMINAL])
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                delete(tasks).where(tasks.c.service == self._service, ended, tasks.c.updated_ns < before)
+            )
 
     async def get(self, task_id: str, context: ServerCallContext) -> Task | None:
-        if live := self._live.get(task_id):
+        if live := self._live.get(task_id) or self._unwritten.get(task_id):
             return _copy(live[1]) if live[0] == _owner(context) else None
         query = select(tasks.c.body).where(
             tasks.c.id == task_id, tasks.c.service == self._service, tasks.c.owner == _owner(context)
@@ -192,12 +255,14 @@ class Tasks(TaskStore):
             token = encode_list_tasks_cursor(
                 ListTasksCursor(timestamp_ns=last.status.timestamp.ToNanoseconds(), task_id=last.id)
             )
-        shown = [_copy(self._live[t.id][1]) if t.id in self._live else t for t in page]
+        newer = {**self._unwritten, **self._live}
+        shown = [_copy(newer[t.id][1]) if t.id in newer else t for t in page]
         return ListTasksResponse(tasks=shown, next_page_token=token, page_size=size, total_size=total)
 
     async def delete(self, task_id: str, context: ServerCallContext) -> None:
         self._live.pop(task_id, None)
         self._saved.pop(task_id, None)
+        self._unwritten.pop(task_id, None)
         async with self._engine.begin() as connection:
             await connection.execute(
                 delete(tasks).where(
@@ -213,9 +278,10 @@ class Tasks(TaskStore):
             .limit(1)
         )
         found = await self._bodies(query)
-        if found and found[0].id in self._live:
-            return _copy(self._live[found[0].id][1])
-        return found[0] if found else None
+        if not found:
+            return None
+        newer = self._live.get(found[0].id) or self._unwritten.get(found[0].id)
+        return _copy(newer[1]) if newer else found[0]
 
     async def conversation(self, context_id: str, owner: str, *, last: int = 12) -> Sequence[Exchange]:
         """The last answered questions of a conversation, the oldest first."""
@@ -241,7 +307,8 @@ class Tasks(TaskStore):
         )
         async with self._engine.begin() as connection:
             for body, _ in (await connection.execute(query)).all():
-                task = Task.FromString(body)
+                if (task := _parsed(body)) is None:
+                    continue
                 task.status.state = TaskState.TASK_STATE_FAILED
                 message = new_text_message(
                     _RESTARTED, context_id=task.context_id, task_id=task.id, role=Role.ROLE_AGENT
@@ -258,9 +325,10 @@ class Tasks(TaskStore):
                     )
                 )
 
-    async def _bodies(self, query: Select[tuple[bytes]]) -> Sequence[Task]:
+    async def _bodies(self, query: Select[bytes]) -> Sequence[Task]:
         async with self._engine.connect() as connection:
-            return [Task.FromString(body) for (body,) in (await connection.execute(query)).all()]
+            found = [_parsed(body) for body in (await connection.execute(query)).scalars()]
+        return [task for task in found if task is not None]
 
 
 def question_of(task: Task) -> str:
@@ -277,6 +345,24 @@ def answer_of(task: Task) -> str:
 
 def _owner(context: ServerCallContext) -> str:
     return context.user.user_name[:OWNER_LENGTH]
+
+
+def _parsed(body: bytes) -> Task | None:
+    """A row's task. One that can't be read is left out, and said in the log, so that the others are seen."""
+    try:
+        task: Task = Task.FromString(body)
+    except DecodeError:
+        log.error("a stored task can't be read and is left out")
+        return None
+    return task
+
+
+def _on_sqlite_connect(connection: Any, record: Any) -> None:
+    """Readers and the writer don't wait for each other, and a lock is waited for, not failed on."""
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={_BUSY_MILLISECONDS}"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
 
 
 def _copy(task: Task) -> Task:

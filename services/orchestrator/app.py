@@ -88,7 +88,7 @@ def create_app(settings: Settings) -> Service:
     gateway = GatewayClient(settings.address("gateway"), http, _token)
     system = prompt("services.orchestrator", "route")
     responder = Delegation(directory, exchange, gateway, settings.orchestrator, system)
-    store = Tasks(settings.database(NAME), NAME, executor=settings.executor)
+    store = Tasks(settings.database(NAME), NAME, executor=settings.executor, keep_days=settings.keep_days)
     server = A2AServer(
         NAME, card(settings.address(NAME)), responder, store, max_bytes=settings.server.max_request_bytes
     )

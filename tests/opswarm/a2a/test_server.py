@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -126,6 +127,11 @@ async def test_a_long_context_id_is_kept_as_it_is(endpoint: Endpoint) -> None:
         (b'{"id":1,"method":"SendMessage"}', -32600),
         (b'{"jsonrpc":"2.0","id":1,"method":"NoSuchMethod"}', -32601),
         (b"[" * 100_000, -32700),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ListTasks","params":' + b'{"a":' * 60 + b"1" + b"}" * 61, -32700),
+        (b'{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{"metadata":{"n":NaN}}}', -32700),
+        (b'{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{"metadata":{"n":1e999}}}', -32700),
+        (b'{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{"metadata":{"n":1' + b"0" * 400 + b"}}}", -32700),
+        (rb'{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{"metadata":{"n":"\ud800"}}}', -32700),
     ],
 )
 async def test_malformed_json_rpc_is_refused_with_its_code(endpoint: Endpoint, raw: bytes, code: int) -> None:
@@ -147,6 +153,7 @@ async def test_an_unknown_protocol_version_is_refused(endpoint: Endpoint) -> Non
         {"parts": [{"text": ""}]},
         {"parts": [{"text": " \u200b "}]},
         {"parts": [{"text": "x"}], "contextId": "c" * 10_000},
+        {"parts": [{"text": "x"}], "role": "ROLE_AGENT"},
         {"parts": [{"text": "x"}], "messageId": ""},
         {"parts": [{"text": "x"}], "messageId": "m" * 10_000},
     ],
@@ -214,6 +221,29 @@ async def test_what_an_exception_says_stays_inside(endpoint: Endpoint) -> None:
     assert "broke on this request" in shown
 
 
+@pytest.mark.parametrize(
+    ("method", "params", "version", "said"),
+    [
+        ("SendMessage", {"message": {"parts": [{"text": {"x": 1}}]}}, "1.0", "Look at params.message.parts"),
+        ("SendMessage", {"message": 5}, "1.0", "do not fit the method"),
+        ("SendMessage", [1], "1.0", "do not fit the method"),
+        ("GetTask", {"id": {"a": "secret"}}, "1.0", "Look at params.id"),
+        ("ListTasks", {"pageSize": "many"}, "1.0", "Look at params.pageSize"),
+        ("message/send", {"message": {"role": "user", "parts": [{"kind": "what"}]}}, "0.3", "Look at params.message"),
+        ("message/send", {"message": 5}, None, "Look at params.message"),
+        ("tasks/get", {"id": 5}, None, "Look at params.id"),
+    ],
+)
+async def test_what_does_not_fit_is_said_without_an_exceptions_text(
+    endpoint: Endpoint, method: str, params: Any, version: str | None, said: str
+) -> None:
+    answer = await endpoint.rpc(method, params, version=version)
+    shown = json.dumps(answer)
+    assert said in answer["error"]["message"]
+    for leak in ("secret", "parse", "pydantic", "protobuf", "expected", "object has no", "a2a.v1", "input_value"):
+        assert leak not in shown
+
+
 async def test_work_goes_on_when_the_client_is_gone_and_a_resubscribe_finds_it(endpoint: Endpoint) -> None:
     body = {"jsonrpc": "2.0", "id": 1, "method": "SendStreamingMessage", "params": endpoint.message("wait")}
     headers = {"A2A-Version": "1.0"}
@@ -261,9 +291,10 @@ async def test_a_task_left_by_a_killed_process_is_failed_at_the_next_start(tmp_p
         params = {**before.message("wait"), "configuration": {"returnImmediately": True}}
         task = (await before.rpc("SendMessage", params))["result"]["task"]
         # What a kill leaves behind: the row as it was when the turn was under way.
-        left = database.read_bytes()
-    database.write_bytes(left)
-    second = echo_service(settings, "echo", url, Echo("echo"), database=database)
+        left = tmp_path / "left.db"
+        with sqlite3.connect(database) as now, sqlite3.connect(left) as copy:
+            now.backup(copy)
+    second = echo_service(settings, "echo", url, Echo("echo"), database=left)
     async with serving(second.app(), port), httpx.AsyncClient(base_url=url, headers=headers) as http:
         after = Endpoint(http, Echo("echo"), tmp_path)
         found = (await after.rpc("GetTask", {"id": task["id"]}))["result"]
