@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
@@ -32,10 +33,23 @@ Check = Callable[[], Awaitable[None]]
 """Says whether a dependency answers: returns, or raises `OpswarmError` with the reason."""
 
 _CHECK_SECONDS = 4.0
-_OPEN = ("/healthz", "/readyz", "/.well-known/", "/oauth/token")
+_OPEN = re.compile(
+    r"""
+    GET\ /(?:healthz|readyz)
+    | GET\ /\.well-known/[a-z.-]+
+    | GET\ (?:/api)?/a2a/[^/]+/[^/]+/\.well-known/agent(?:-card)?\.json   # where kagent's clients look
+    | POST\ /oauth/token
+    """,
+    re.VERBOSE,
+)
+"""What needs no token: method and path."""
 
 incoming_token: ContextVar[str] = ContextVar("incoming_token", default="")
 """The bearer token of the request being served: the caller's proof, for the token exchange only."""
+
+WORK_HEADER = "x-opswarm-work-token"
+incoming_work: ContextVar[str] = ContextVar("incoming_work", default="")
+"""The work token that an orchestrator sent with the request, or ""."""
 
 
 class Caller(SimpleUser):
@@ -135,7 +149,7 @@ class _Door:
         if self._service.audiences is None or self._service.verifier is None:
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if path.startswith(_OPEN):
+        if _OPEN.fullmatch(f"{scope['method']} {path}"):
             return
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
@@ -143,6 +157,7 @@ class _Door:
         signed = self._service.verifier.verify(token.strip(), self._service.audiences)
         principals.set_current(signed.principal)
         incoming_token.set(token.strip())
+        incoming_work.set(headers.get(WORK_HEADER, "") if signed.principal.actors else "")
         scope["user"] = Caller(signed.principal)
         scope["auth"] = None
 

@@ -49,5 +49,5 @@ async def read_ahead(source: AsyncGenerator[T, None], most: int) -> AsyncIterato
             raise error
     finally:
         reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
         receiver.close()
+        await asyncio.gather(reading, return_exceptions=True)

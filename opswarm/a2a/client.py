@@ -30,6 +30,7 @@ from opswarm.a2a import wire
 from opswarm.agent.events import Event, Failed, Finished
 from opswarm.errors import AgentDown, DeadlineExceeded, InvalidInput, OpswarmError, Unauthenticated, Unavailable
 from opswarm.guard.untrusted import cap_bytes, clean
+from opswarm.service import WORK_HEADER
 from opswarm.streams import bounded
 from opswarm.telemetry import traceparent
 
@@ -57,8 +58,12 @@ class RemoteAgent:
         try:
             async with asyncio.timeout(_CARD_SECONDS):
                 card = await A2ACardResolver(http, url.rstrip("/")).get_agent_card()
+            for interface in card.supported_interfaces:
+                if _origin(interface.url) != _origin(url):
+                    # A card does not decide to whom our tokens go: the address that was configured does.
+                    interface.url = f"{url.rstrip('/')}/"
             return cls(name, card, http)
-        except (TimeoutError, AgentCardResolutionError, httpx.HTTPError, A2AError, ValueError) as error:
+        except (TimeoutError, AgentCardResolutionError, httpx.InvalidURL, *_BROKEN) as error:
             raise AgentDown(f"The {name} agent does not answer at {url}.", hint="Check that it runs.") from error
 
     async def ask(
@@ -66,6 +71,7 @@ class RemoteAgent:
         text: str,
         *,
         token: str,
+        work_token: str = "",
         context_id: str = "",
         metadata: Mapping[str, Any] | None = None,
         deadline: float,
@@ -74,6 +80,7 @@ class RemoteAgent:
         """The agent's events for one request, ending with `Finished` or `Failed`.
 
         `deadline` is in seconds; when it passes, or when the caller stops reading, the agent's task is cancelled.
+        `work_token` goes along for an agent of ours to work with.
         `started` is called with (task id, context id) as soon as they are known. Raises `AgentDown`,
         `DeadlineExceeded`, `Unauthenticated`, `Unavailable`, or `InvalidInput` when the agent refuses the request.
         """
@@ -89,7 +96,7 @@ class RemoteAgent:
         try:
             call = SendMessageRequest(message=message)
             # The SDK's annotation says iterator; it is a generator, and closing it closes the stream.
-            source: Any = self._client.send_message(call, context=_context(token))
+            source: Any = self._client.send_message(call, context=_context(token, work_token))
             async with aclosing(bounded(source, deadline)) as frames:
                 async for frame in frames:
                     if not task_id and (ids := _ids(frame)):
@@ -176,11 +183,18 @@ class RemoteAgent:
         return AgentDown(f"The {self.name} agent stopped answering.", hint="Check that it runs; ask again.")
 
 
-def _context(token: str) -> ClientCallContext:
+def _context(token: str, work_token: str = "") -> ClientCallContext:
     headers = {"Authorization": f"Bearer {token}"}
+    if work_token:
+        headers[WORK_HEADER] = work_token
     if parent := traceparent():
         headers["traceparent"] = parent
     return ClientCallContext(timeout=SILENCE_SECONDS, service_parameters=headers)
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parsed = httpx.URL(url)
+    return parsed.scheme, parsed.host, parsed.port
 
 
 def _ids(frame: StreamResponse) -> tuple[str, str] | None:

@@ -32,10 +32,12 @@ from opswarm.errors import LimitExceeded, OpswarmError
 from opswarm.guard import principal as principals
 from opswarm.guard.principal import Kind, Principal
 from opswarm.models.chat import Message
-from opswarm.service import incoming_token, read_body
+from opswarm.service import WORK_HEADER, incoming_token, incoming_work, read_body
 from opswarm.store.tasks import Tasks
 
 log = logging.getLogger(__name__)
+
+_DRAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class TurnInput:
     token: str
     history: tuple[Message, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    work_token: str = ""
 
 
 class Responder(Protocol):
@@ -127,6 +130,7 @@ class _Executor(AgentExecutor):
             incoming_token.get(),
             tuple(m for m in history if m.content),
             metadata,
+            incoming_work.get(),
         )
 
 
@@ -162,7 +166,7 @@ class A2AServer:
             yield
         finally:
             try:
-                async with asyncio.timeout(3):
+                async with asyncio.timeout(_DRAIN_SECONDS):
                     await self._handler.aclose()
             except TimeoutError:
                 log.warning("some tasks did not stop in time")
@@ -197,5 +201,6 @@ class _CallContexts(DefaultServerCallContextBuilder):
         context = super().build(request)
         if agent := request.path_params.get("agent"):
             context.state["agent"] = agent
-        context.state["headers"].pop("authorization", None)
+        for secret in ("authorization", WORK_HEADER):
+            context.state["headers"].pop(secret, None)
         return context

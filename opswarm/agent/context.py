@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from opswarm.guard.untrusted import shorten
 from opswarm.models.chat import Message, ToolSchema
 
 CHARACTERS_PER_TOKEN = 4
@@ -49,16 +50,10 @@ def compact(messages: Sequence[Message], limit: int, tools: Sequence[ToolSchema]
             if estimate_tokens([*system, *earlier, *current], tools) <= limit:
                 break
             if message.role == "tool":
-                current[index] = replace(message, content=_head(message.content, kept))
+                current[index] = replace(message, content=shorten(message.content, kept))
     return (*system, *earlier, *current)
 
 
 def _gist(message: Message) -> Message:
     kept = _KEPT_QUESTION if message.role == "user" else _KEPT_ANSWER
-    return replace(message, content=_head(message.content, kept))
-
-
-def _head(text: str, kept: int) -> str:
-    if len(text) <= kept:
-        return text
-    return f"{text[:kept]}\n(cut: {kept} of {len(text)} characters kept)"
+    return replace(message, content=shorten(message.content, kept))

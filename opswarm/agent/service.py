@@ -73,7 +73,7 @@ class ToolAgent:
     async def respond(self, request: TurnInput) -> AsyncGenerator[Event, None]:
         clock = asyncio.get_running_loop().time
         until = clock() + self._limits.max_seconds
-        async with self._exchange.turn(request.token, request.principal, request.task_id) as token:
+        async with self._exchange.turn(request.token, request.task_id, work=request.work_token) as token:
             bearer.set(token)
             try:
                 async with asyncio.timeout_at(until):

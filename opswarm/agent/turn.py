@@ -17,7 +17,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from opswarm.agent.context import compact
+from opswarm.agent.context import CHARACTERS_PER_TOKEN, compact
 from opswarm.agent.events import Event, Failed, Finished, TextDelta, ToolFinished, ToolStarted, Usage
 from opswarm.errors import (
     DeadlineExceeded,
@@ -123,6 +123,7 @@ class TurnLoop:
         messages = [Message("system", request.system), *request.history, Message("user", request.question)]
         state = _State(request, messages, self._model)
         try:
+            self._check(request.question)
             limit = self._limits.max_seconds if seconds is None else seconds
             async with aclosing(bounded(self._steps(state, tools), limit)) as steps:
                 async for event in steps:
@@ -134,6 +135,14 @@ class TurnLoop:
             yield Failed(code=error.code, message=str(error))
         else:
             yield Finished(notice=state.notice)
+
+    def _check(self, question: str) -> None:
+        most = self._limits.context_tokens * CHARACTERS_PER_TOKEN // 2
+        if len(question) > most:
+            raise LimitExceeded(
+                f"The question has {len(question)} characters; this agent reads at most {most}.",
+                hint="Send the part that matters, or raise turn.context_tokens.",
+            )
 
     async def _steps(self, state: _State, tools: Toolbox) -> AsyncGenerator[Event, None]:
         for note in state.request.notes:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -37,47 +38,76 @@ MAX_TURN_SECONDS = 3_600.0
 _CONNECT_SECONDS = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class TurnTokens:
+    """What an agent is sent with a request: `door` opens its own door and nothing else, `work` tools and models.
+
+    Apart, so that a tool server that is handed the second can't walk up to an agent with it.
+    """
+
+    door: str
+    work: str
+
+
 class Exchange:
     """Signs turn tokens. Lives in the orchestrator, the only holder of the key."""
 
-    def __init__(self, key: SigningKey, verifier: Verifier, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        key: SigningKey,
+        verifier: Verifier,
+        agents: Callable[[], Collection[str]],
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._key = key
         self._verifier = verifier
+        self._agents = agents
         self._clock = clock
 
-    def for_agent(self, principal: Principal, agent: str, task: str, *, started: float | None = None) -> str:
-        """A turn token with which `agent` acts for `principal` on `task`.
+    def for_agent(self, principal: Principal, agent: str, task: str) -> TurnTokens:
+        """The tokens with which `agent` acts for `principal` on `task`.
 
         The roles are kept; what may be done with them is decided where power lives. Someone else's chain is kept
         too, behind the agent that now acts.
         """
-        actor = f"agent:{agent}"
-        chain = principal.actors if principal.acting == actor else (actor, *principal.actors)
-        acting = principal.model_copy(update={"actors": chain, "task": task})
-        audience = [turn_audience(agent), AUDIENCE_TOOLS, AUDIENCE_GATEWAY]
-        return self._key.mint(
-            acting, audience, seconds=TURN_SECONDS, started=self._clock() if started is None else started
-        )
+        acting = _acting(principal, agent, task)
+        door = self._key.mint(acting, [turn_audience(agent)], seconds=TURN_SECONDS, started=self._clock())
+        return TurnTokens(door, self.for_work(principal, agent, task))
+
+    def for_work(self, principal: Principal, agent: str, task: str, *, started: float | None = None) -> str:
+        """The token with which `agent` calls tools and models for `principal`; no agent's door takes it."""
+        begun = self._clock() if started is None else started
+        audience = [AUDIENCE_TOOLS, AUDIENCE_GATEWAY]
+        return self._key.mint(_acting(principal, agent, task), audience, seconds=TURN_SECONDS, started=begun)
 
     def exchange(self, subject_token: str, actor_token: str, task: str) -> str:
-        """A turn token for the agent that `actor_token` proves, on behalf of whoever `subject_token` proves.
+        """A work token for the agent that `actor_token` proves, on behalf of whoever `subject_token` proves.
 
-        The subject is a person's own token, or the agent's turn token, which is renewed. Raises
+        The subject is a person's own token, or the agent's turn or work token, which is renewed. Raises
         `Unauthenticated` for a bad proof and `PermissionDenied` for a turn that is too old or is another's.
         """
         actor = self._verifier.verify(actor_token, [AUDIENCE_EXCHANGE]).principal
         if actor.kind is not Kind.AGENT or actor.actors:
             raise PermissionDenied("Only an agent itself may exchange tokens.")
         agent = actor.subject.removeprefix("agent:")
-        subject = self._verifier.verify(subject_token, [AUDIENCE_PERSON, turn_audience(agent)])
+        if agent not in self._agents():
+            raise PermissionDenied("This agent is not in the orchestrator's directory.")
+        subject = self._verifier.verify(subject_token, [AUDIENCE_PERSON, AUDIENCE_TOOLS, turn_audience(agent)])
         started = subject.claims.get("turn_started")
         if started is None:
-            return self.for_agent(subject.principal, agent, task)
+            return self.for_work(subject.principal, agent, task)
         if subject.principal.acting != actor.subject:
             raise PermissionDenied("This turn token is another agent's.")
         if self._clock() - float(started) > MAX_TURN_SECONDS:
             raise PermissionDenied("The turn has run for too long; its token is not renewed.")
-        return self.for_agent(subject.principal, agent, subject.principal.task, started=float(started))
+        return self.for_work(subject.principal, agent, subject.principal.task, started=float(started))
+
+
+def _acting(principal: Principal, agent: str, task: str) -> Principal:
+    actor = f"agent:{agent}"
+    chain = principal.actors if principal.acting == actor else (actor, *principal.actors)
+    return principal.model_copy(update={"actors": chain, "task": task})
 
 
 class TurnToken:
@@ -102,13 +132,13 @@ class ExchangeClient:
         self._service_token = service_token
 
     @asynccontextmanager
-    async def turn(self, proof: str, principal: Principal, task: str) -> AsyncIterator[TurnToken]:
-        """A turn token for the length of the block.
+    async def turn(self, proof: str, task: str, *, work: str = "") -> AsyncIterator[TurnToken]:
+        """A work token for the length of the block, renewed when due.
 
-        `proof` is the incoming token. When it is a turn token already it is used as it is, and renewed when due.
-        Raises `Unavailable` when the orchestrator can't be asked, `Unauthenticated` when it says no.
+        `proof` is the incoming token, `work` the work token that came with it, if one did. Raises `Unavailable`
+        when the orchestrator can't be asked, `Unauthenticated` when it says no.
         """
-        held = TurnToken(proof if principal.actors else await self._ask(proof, task))
+        held = TurnToken(work or await self._ask(proof, task))
         renewing = asyncio.create_task(self._renew(held, task))
         try:
             yield held

@@ -1,10 +1,11 @@
 """Minting and verifying the JWTs by which people, services and turns prove themselves.
 
-Three kinds of token, told apart by their audience:
+Four kinds of token, told apart by their audience:
 
 - a person's token: audience `opswarm`, accepted at every door;
 - a service's token: audience `exchange`, good for nothing but proving at the exchange which agent is asking;
-- a turn token: audience `turn:<agent>`, `tools` and `gateway`: what an agent carries while it works for someone.
+- a turn token: audience `turn:<agent>`: with it the orchestrator passes a request on to that agent;
+- a work token: audience `tools` and `gateway`: what an agent carries while it works for someone.
 
 Signed with Ed25519 (RFC 8037), so whoever verifies holds only the public key.
 """

@@ -7,6 +7,7 @@ import unicodedata
 
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]")
 _KEPT = frozenset("\n\t")
+_CLOSE = "\n</untrusted>"
 _ENVELOPE = re.compile(r"</?\s*untrusted\b[^>]*>?", re.IGNORECASE)
 
 
@@ -27,10 +28,18 @@ def cap_bytes(text: str, limit: int) -> str:
     return raw[:limit].decode("utf-8", errors="ignore")
 
 
+def shorten(text: str, kept: int) -> str:
+    """The first `kept` characters of `text`, and a line that says so. An envelope stays closed."""
+    if len(text) <= kept:
+        return text
+    end = _CLOSE if text.endswith(_CLOSE) else ""
+    return f"{text[:kept]}\n(cut: {kept} of {len(text)} characters kept){end}"
+
+
 def envelope(source: str, text: str) -> str:
     """`text` as data for a model: cleaned, and fenced in a tag that names its source.
 
     Anything in the text that looks like the fence itself is taken out, so it can't be closed from inside.
     """
     name = re.sub(r"[^A-Za-z0-9_.:/ -]", "", clean(source))[:120]
-    return f'<untrusted source="{name}">\n{_ENVELOPE.sub("", clean(text))}\n</untrusted>'
+    return f'<untrusted source="{name}">\n{_ENVELOPE.sub("", clean(text))}{_CLOSE}'

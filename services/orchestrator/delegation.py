@@ -73,7 +73,7 @@ class Delegation:
         scored = routing.scores(request.text, cards)
         if name := routing.sure(scored):
             return Route((name,), request.text, "its skills fit")
-        token = self._exchange.for_agent(request.principal, _SELF, request.task_id)
+        token = self._exchange.for_work(request.principal, _SELF, request.task_id)
         bearer.set(lambda: token)
         choice = await routing.choose(
             request.text,
@@ -90,8 +90,14 @@ class Delegation:
 
     async def _ask(self, name: str, text: str, request: TurnInput) -> AsyncGenerator[Event, None]:
         agent = await self._directory.get(name)
-        token = self._exchange.for_agent(request.principal, name, request.task_id)
-        source = agent.ask(text, token=token, context_id=request.context_id, deadline=self._settings.delegation_seconds)
+        tokens = self._exchange.for_agent(request.principal, name, request.task_id)
+        source = agent.ask(
+            text,
+            token=tokens.door,
+            work_token=tokens.work,
+            context_id=request.context_id,
+            deadline=self._settings.delegation_seconds,
+        )
         outcome = "canceled"
         try:
             async with aclosing(source) as events:

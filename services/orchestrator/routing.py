@@ -99,7 +99,7 @@ async def choose(
 ) -> Choice | None:
     """A model's choice among the agents there are; None when there is no valid one in time."""
     listing = "\n".join(_listed(name, card) for name, card in cards.items())
-    prompt = f"Agents:\n{listing}\n\n{envelope('request', cap_bytes(text, 4_000))}"
+    prompt = f"{envelope('agents', listing)}\n\n{envelope('request', cap_bytes(text, 4_000))}"
     request = ChatRequest(
         (Message("system", system), Message("user", prompt)), model="fast", schema=_CHOICE_SCHEMA, max_tokens=300
     )

@@ -93,8 +93,11 @@ async def test_events_ride_along_and_text_streams(endpoint: Endpoint) -> None:
 
 async def test_the_card_and_health_need_no_token_and_the_rest_does(endpoint: Endpoint) -> None:
     async with httpx.AsyncClient(base_url=endpoint.http.base_url) as stranger:
-        for path in ("/.well-known/agent-card.json", "/healthz", "/readyz"):
+        card = "/.well-known/agent-card.json"
+        for path in (card, f"/a2a/ns/echo{card}", f"/api/a2a/ns/echo{card}", "/healthz", "/readyz"):
             assert (await stranger.get(path)).status_code == 200
+        for path in ("/a2a/.well-known/agent.json", "/api/a2a/.well-known/agent-card.json", "/.well-known/", card):
+            assert (await stranger.post(path, json={})).status_code == 401
         for wrong in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic eDp5"}):
             response = await stranger.post("/", json={}, headers=wrong)
             assert response.status_code == 401

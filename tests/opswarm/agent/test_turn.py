@@ -211,3 +211,25 @@ async def test_a_turn_that_is_left_cancels_its_tools() -> None:
     task.cancel()
     await asyncio.wait({task}, timeout=2)
     assert stopped.is_set()
+
+
+async def test_a_question_longer_than_the_model_can_read_is_refused() -> None:
+    model = Model([TextPiece("hm")])
+    loop = TurnLoop(model, Playbook(), Turn(context_tokens=1_000))
+    events = [e async for e in loop.run(TurnRequest("s", "x" * 900_000), Tools())]
+    assert [e.kind for e in events] == ["failed"] and not model.requests
+    assert isinstance(events[0], Failed) and "at most 2000" in events[0].message
+
+
+async def test_the_deadline_strikes_while_the_reader_is_busy() -> None:
+    class Slow(Model):
+        async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
+            yield TextPiece("a")
+            await asyncio.sleep(30)
+
+    loop = TurnLoop(Slow(), Playbook(), Turn(max_seconds=0.1))
+    told: list[Event] = []
+    async for event in loop.run(TurnRequest("s", "q"), Tools()):
+        told.append(event)
+        await asyncio.sleep(0.15)
+    assert [e.kind for e in told] == ["text", "failed"]

@@ -78,7 +78,7 @@ def test_the_public_key_used_as_a_shared_secret_forges_nothing() -> None:
 def _exchange(clock: Clock) -> tuple[SigningKey, Verifier, Exchange]:
     key = SigningKey(SigningKey.generate()._key, clock=clock)
     check = Verifier(key.public_pem(), clock=clock)
-    return key, check, Exchange(key, check, clock=clock)
+    return key, check, Exchange(key, check, lambda: ("devops", "pr"), clock=clock)
 
 
 def test_a_turn_token_names_the_user_and_the_acting_agent() -> None:
@@ -91,13 +91,27 @@ def test_a_turn_token_names_the_user_and_the_acting_agent() -> None:
     assert not turn.is_direct_person
 
 
-def test_a_turn_token_opens_no_front_door() -> None:
+def test_each_token_opens_its_own_doors_and_no_other() -> None:
     _, check, exchange = _exchange(Clock())
-    token = exchange.for_agent(PERSON, "devops", "t")
-    for audience in (AUDIENCE_PERSON, AUDIENCE_EXCHANGE, turn_audience("pr")):
-        with pytest.raises(Unauthenticated):
-            check.verify(token, [audience])
-    assert check.verify(token, [AUDIENCE_GATEWAY])
+    tokens = exchange.for_agent(PERSON, "devops", "t")
+    every = {AUDIENCE_PERSON, AUDIENCE_EXCHANGE, AUDIENCE_TOOLS, AUDIENCE_GATEWAY}
+    every |= {turn_audience("devops"), turn_audience("pr")}
+    for token, opens in (
+        (tokens.door, {turn_audience("devops")}),
+        (tokens.work, {AUDIENCE_TOOLS, AUDIENCE_GATEWAY}),
+    ):
+        for audience in every - opens:
+            with pytest.raises(Unauthenticated):
+                check.verify(token, [audience])
+        assert all(check.verify(token, [a]) for a in opens)
+
+
+def test_an_agent_that_nobody_listed_gets_no_token() -> None:
+    key, _, exchange = _exchange(Clock())
+    proof = key.mint(PERSON, [AUDIENCE_PERSON], seconds=600)
+    stranger = Principal(kind=Kind.AGENT, subject="agent:ghost")
+    with pytest.raises(PermissionDenied, match="directory"):
+        exchange.exchange(proof, key.mint(stranger, [AUDIENCE_EXCHANGE], seconds=600), "t")
 
 
 def test_a_person_can_not_pass_for_an_agent_at_the_exchange() -> None:
@@ -112,14 +126,16 @@ def test_an_agent_can_not_renew_the_turn_of_another() -> None:
     other = exchange.for_agent(PERSON, "pr", "t")
     agent = key.mint(AGENT, [AUDIENCE_EXCHANGE], seconds=600)
     with pytest.raises(Unauthenticated):
-        exchange.exchange(other, agent, "t")
+        exchange.exchange(other.door, agent, "t")
+    with pytest.raises(PermissionDenied, match="another"):
+        exchange.exchange(other.work, agent, "t")
 
 
 def test_a_turn_is_renewed_but_not_for_ever() -> None:
     clock = Clock()
     key, _, exchange = _exchange(clock)
     agent = key.mint(AGENT, [AUDIENCE_EXCHANGE], seconds=100_000)
-    token = exchange.for_agent(PERSON, "devops", "t")
+    token = exchange.for_work(PERSON, "devops", "t")
     for _ in range(20):
         clock.now += 240
         if clock.now - 1_800_000_000 > MAX_TURN_SECONDS:

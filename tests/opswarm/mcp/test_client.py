@@ -70,7 +70,7 @@ async def hello(home: Path, port: int = 0) -> AsyncIterator[str]:
 
 def turn_token(home: Path, agent: str = "devops") -> None:
     settings = settings_at(home)
-    token = Exchange(signing_key(settings), verifier(settings)).for_agent(PERSON, agent, "task-9")
+    token = Exchange(signing_key(settings), verifier(settings), tuple).for_work(PERSON, agent, "task-9")
     bearer.set(lambda: token)
 
 
@@ -102,7 +102,7 @@ async def test_a_call_without_a_fitting_token_is_refused(tmp_path: Path) -> None
 
 async def test_a_foreign_host_or_origin_is_refused(tmp_path: Path) -> None:
     settings = settings_at(tmp_path)
-    token = Exchange(signing_key(settings), verifier(settings)).for_agent(PERSON, "devops", "t")
+    token = Exchange(signing_key(settings), verifier(settings), tuple).for_work(PERSON, "devops", "t")
     async with hello(tmp_path) as url, httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}) as http:
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
         evil = await http.post(f"{url}/mcp", json=body, headers={"Host": "evil.example"})
