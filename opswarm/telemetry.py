@@ -6,6 +6,7 @@ goes out in every call to another service.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -82,6 +83,11 @@ class _Text(logging.Formatter):
         return redact(text)
 
 
+def _not_a_cancellation(record: logging.LogRecord) -> bool:
+    """uvicorn logs a request that was cancelled, because its client left or the service stops, as a crash."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
 def configure_logging(settings: Log) -> None:
     """Sends every logger's records to stderr in the chosen format. Safe to call again."""
     handler = logging.StreamHandler(sys.stderr)
@@ -96,5 +102,6 @@ def configure_logging(settings: Log) -> None:
     for noisy in ("uvicorn.access", "httpx", "httpx2", "httpcore", "mcp", "a2a", "LiteLLM"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(_not_a_cancellation)
     # Its loaders log, unredacted, what then reaches the person as our own error.
     logging.getLogger("kubernetes").setLevel(logging.CRITICAL)

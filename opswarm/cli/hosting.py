@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 
 import uvicorn
 from prometheus_client import make_asgi_app
 from starlette.applications import Starlette
 from starlette.routing import Mount
-from starlette.types import ASGIApp
 
 from opswarm.errors import SettingsInvalid, Unavailable
 from opswarm.settings import Metrics, Server
 
+log = logging.getLogger(__name__)
+
 _START_SECONDS = 30.0
+_CANCEL_SECONDS = 0.5
 
 
 class _Quiet(uvicorn.Server):
@@ -57,39 +60,86 @@ def url_of(listener: socket.socket) -> str:
 
 
 @asynccontextmanager
-async def hosted(app: ASGIApp, listener: socket.socket, settings: Server) -> AsyncIterator[None]:
-    """Serves `app` for the length of the block. Raises `Unavailable` when it does not start."""
+async def held(apps: Sequence[Starlette], seconds: float) -> AsyncIterator[None]:
+    """Runs the apps' lifespans, each in a task of its own: they begin and end together, and the end is bounded."""
+    stop = asyncio.Event()
+    begun = [asyncio.Event() for _ in apps]
+
+    async def hold(app: Starlette, mark: asyncio.Event) -> None:
+        async with app.router.lifespan_context(app):
+            mark.set()
+            await stop.wait()
+
+    holding = [asyncio.create_task(hold(a, m)) for a, m in zip(apps, begun, strict=True)]
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            while not all(m.is_set() for m in begun):
+                for task in holding:
+                    if task.done():
+                        await task
+                await asyncio.sleep(0.01)
+        yield
+    except TimeoutError:
+        raise Unavailable("The service did not start in time.", hint="Its log says why.") from None
+    finally:
+        stop.set()
+        await _ended(holding, seconds)
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]], seconds: float) -> None:
+    """Waits for tasks; those that take too long are cancelled and, should they not mind, left behind."""
+    if not tasks:
+        return
+    _, late = await asyncio.wait(tasks, timeout=seconds)
+    for task in late:
+        task.cancel()
+    if late:
+        await asyncio.wait(late, timeout=_CANCEL_SECONDS)
+    for task in tasks:
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("stopping a service failed", exc_info=error)
+
+
+@asynccontextmanager
+async def hosted(app: Starlette, listener: socket.socket, settings: Server) -> AsyncIterator[None]:
+    """Serves `app` for the length of the block. Raises `OpswarmError` when it does not start.
+
+    At the end no new connection is taken, the lifespans end, and with them the work in flight and its streams.
+    """
     config = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
-        lifespan="on",
+        lifespan="off",
         timeout_graceful_shutdown=max(1, round(settings.stop_seconds)),
         server_header=False,
     )
     server = _Quiet(config)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
+    serving: list[asyncio.Task[None]] = []
     try:
-        async with asyncio.timeout(_START_SECONDS):
-            while not server.started and not task.done():
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        task.cancel()
-        raise Unavailable("The service did not start in time.", hint="Its log says why.") from None
-    if task.done():
-        await asyncio.gather(task, return_exceptions=True)
-        raise Unavailable("The service stopped while it started.", hint="Its log says why.")
-    try:
-        yield
+        async with held([app], settings.stop_seconds):
+            serving.append(asyncio.create_task(server.serve(sockets=[listener])))
+            try:
+                await _started(server, serving[0])
+                yield
+            finally:
+                server.should_exit = True
     finally:
         server.should_exit = True
-        try:
-            async with asyncio.timeout(settings.stop_seconds + 1):
-                await asyncio.shield(task)
-        except TimeoutError:
-            server.force_exit = True
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        _, late = await asyncio.wait(serving, timeout=1) if serving else (set(), set())
+        server.force_exit = bool(late)
+        await _ended(serving, _CANCEL_SECONDS)
+        listener.close()
+
+
+async def _started(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
+    until = asyncio.get_running_loop().time() + _START_SECONDS
+    while not server.started:
+        if task.done():
+            raise Unavailable("The service stopped while it started.", hint="Its log says why.")
+        if asyncio.get_running_loop().time() > until:
+            raise Unavailable("The service did not start in time.", hint="Its log says why.")
+        await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
@@ -105,14 +155,15 @@ async def metrics_hosted(metrics: Metrics, server: Server) -> AsyncIterator[str]
         yield url
 
 
-def mounted(apps: dict[str, Starlette]) -> Starlette:
-    """Several apps as one: each below its prefix, their lifespans run together. "" is the one at the root."""
+def mounted(apps: dict[str, Starlette], seconds: float) -> Starlette:
+    """Several apps as one: each below its prefix, their lifespans run together. "" is the one at the root.
+
+    Their lifespans get `seconds` to end.
+    """
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            for inner in apps.values():
-                await stack.enter_async_context(inner.router.lifespan_context(inner))
+        async with held(list(apps.values()), seconds):
             yield
 
     ordered = sorted(apps.items(), key=lambda a: -len(a[0]))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +17,9 @@ import httpx
 from starlette.applications import Starlette
 
 from opswarm.cli import hosting, registry, running
+from opswarm.cli.lab import start as start_lab
 from opswarm.cli.running import Row, Running
-from opswarm.errors import OpswarmError, SettingsInvalid, Unavailable
+from opswarm.errors import OpswarmError, Unavailable
 from opswarm.guard.keys import make_person_token, private_folder, write_private
 from opswarm.mcp.serving import http_service
 from opswarm.settings import Settings
@@ -25,6 +28,8 @@ Say = Callable[[str], None]
 
 _PREFIX = {"orchestrator": "", "gateway": "/gateway"}
 _READY_SECONDS = 20.0
+_STOP_SECONDS = 4.5
+_FORCED = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,8 @@ async def swarm(settings: Settings, choice: Choice, say: Say) -> AsyncIterator[R
         token = make_person_token(settings)
         apps = await _apps(stack, settings, say)
         metrics = await stack.enter_async_context(hosting.metrics_hosted(settings.metrics, settings.server))
-        await stack.enter_async_context(hosting.hosted(hosting.mounted(apps), listener, settings.server))
+        front = hosting.mounted(apps, settings.server.stop_seconds)
+        await stack.enter_async_context(hosting.hosted(front, listener, settings.server))
         say(f"listening on {base}")
         states = await _ready(base, apps)
         if (trouble := states.get(prefix("kubernetes", registry.TOOL_SERVERS), "ready")) != "ready":
@@ -86,13 +92,7 @@ def _wired(settings: Settings, base: str) -> Settings:
 
 @asynccontextmanager
 async def _lab(settings: Settings, scenarios: Sequence[str], say: Say) -> AsyncIterator[tuple[Path, str]]:
-    start = registry.lab_module()
-    try:
-        lab = await start(scenarios, port=settings.lab.port, tick_seconds=settings.lab.tick_seconds)
-    except ValueError as error:
-        raise SettingsInvalid(str(error)) from error
-    except OSError as error:
-        raise SettingsInvalid(f"{error}.", hint="Choose another with OPSWARM_LAB__PORT.") from error
+    lab = await start_lab(settings, scenarios, settings.lab.port)
     try:
         path = settings.home / "lab" / "kubeconfig"
         write_private(path, lab.kubeconfig().encode())
@@ -170,12 +170,35 @@ def _rows(
 
 
 async def until_stopped() -> None:
-    """Waits for SIGINT or SIGTERM."""
+    """Waits for SIGINT or SIGTERM. From then on the process has a few seconds; a second signal takes them away."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stopped.is_set():
+            os._exit(_FORCED)
+        stopped.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(number, on_signal)
     await stopped.wait()
+    last_resort = threading.Timer(_STOP_SECONDS, _cut_off)
+    last_resort.daemon = True
+    last_resort.start()
+
+
+async def then_leave(work: Coroutine[Any, Any, None]) -> None:
+    """Does the work and ends the process, which threads of libraries (a name lookup, an import) must not hold up."""
+    await work
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _cut_off() -> None:
+    """Not an error of the person's: a call into a library that can't be interrupted must not keep them waiting."""
+    os.write(2, b"Some work did not end in time and was cut off.\n")
+    os._exit(_FORCED)
 
 
 def log_folder(settings: Settings) -> Path:

@@ -6,6 +6,7 @@ memory only. After a restart the rows of this process that never ended are faile
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import OrderedDict
@@ -65,6 +66,8 @@ _UNFINISHED = (TaskState.TASK_STATE_SUBMITTED, TaskState.TASK_STATE_WORKING)
 _BUSY_MILLISECONDS = 3_000
 _MOST_UNWRITTEN = 200
 _PRUNE_EVERY = 200
+_CLOSE_SECONDS = 1.0
+_STOPPED = "The agent was stopped while it worked on this. Ask again."
 _RESTARTED = "The agent was restarted while it worked on this. Ask again."
 
 metadata = MetaData()
@@ -104,8 +107,11 @@ class Tasks(TaskStore):
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite" and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._engine: AsyncEngine = create_async_engine(parsed, hide_parameters=True)
-        if parsed.get_backend_name() == "sqlite":
+        sqlite = parsed.get_backend_name() == "sqlite"
+        # SQLite has one writer at a time: with one connection its callers wait for each other, and never fail.
+        pool = {"pool_size": 1, "max_overflow": 0} if sqlite else {}
+        self._engine: AsyncEngine = create_async_engine(parsed, hide_parameters=True, **pool)
+        if sqlite:
             listen(self._engine.sync_engine, "connect", _on_sqlite_connect)
         self._service = service
         self._executor = executor
@@ -131,7 +137,18 @@ class Tasks(TaskStore):
             ) from error
 
     async def close(self) -> None:
-        await self._engine.dispose()
+        """Fails what is still unfinished, with a sentence, and closes the database. Never raises."""
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                for owner, task in list(self._live.values()):
+                    if task.status.state in _UNFINISHED:
+                        _fail(task, _STOPPED)
+                        await self._write(task, owner)
+                await self._catch_up()
+        except (TimeoutError, SQLAlchemyError, OSError):
+            log.warning("some tasks of %s could not be written at the end; the next start fails them", self._service)
+        self._live.clear()
+        await asyncio.shield(asyncio.create_task(self._engine.dispose()))
 
     async def ping(self) -> None:
         """Raises `Unavailable` when the database does not answer, or has not taken what it was given."""
@@ -309,12 +326,7 @@ class Tasks(TaskStore):
             for body, _ in (await connection.execute(query)).all():
                 if (task := _parsed(body)) is None:
                     continue
-                task.status.state = TaskState.TASK_STATE_FAILED
-                message = new_text_message(
-                    _RESTARTED, context_id=task.context_id, task_id=task.id, role=Role.ROLE_AGENT
-                )
-                task.status.message.CopyFrom(message)
-                task.status.timestamp.GetCurrentTime()
+                _fail(task, _RESTARTED)
                 await connection.execute(
                     update(tasks)
                     .where(tasks.c.id == task.id)
@@ -345,6 +357,13 @@ def answer_of(task: Task) -> str:
 
 def _owner(context: ServerCallContext) -> str:
     return context.user.user_name[:OWNER_LENGTH]
+
+
+def _fail(task: Task, why: str) -> None:
+    task.status.state = TaskState.TASK_STATE_FAILED
+    message = new_text_message(why, context_id=task.context_id, task_id=task.id, role=Role.ROLE_AGENT)
+    task.status.message.CopyFrom(message)
+    task.status.timestamp.GetCurrentTime()
 
 
 def _parsed(body: bytes) -> Task | None:

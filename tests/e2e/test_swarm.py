@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -191,6 +194,53 @@ def test_ctrl_c_stops_everything_within_five_seconds(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert "Traceback" not in complaints and "never awaited" not in complaints
     assert not (here.home / "state" / "run.json").exists()
+
+
+class Silent(BaseHTTPRequestHandler):
+    """An Ollama that says it is there and never answers a chat."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def do_POST(self) -> None:
+        time.sleep(60)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_ctrl_c_stops_everything_with_turns_in_flight(tmp_path: Path) -> None:
+    model = ThreadingHTTPServer(("127.0.0.1", 0), Silent)
+    model.daemon_threads = True
+    threading.Thread(target=model.serve_forever, daemon=True).start()
+    here = machine(tmp_path / "home", OPSWARM_MODELS__OLLAMA_API_BASE=f"http://127.0.0.1:{model.server_address[1]}")
+    process = here.start("up", "--scenario", "oom")
+    assert process.stdout is not None and "SERVICE" in process.stdout.readline()
+    asking = [here.start("ask", "--agent", "devops", "tell me about sonarr", "--json") for _ in range(3)]
+    for one in asking:
+        assert one.stdout is not None and "delegated" in one.stdout.readline()
+    idle = [socket.create_connection(("127.0.0.1", int(url(here).rpartition(":")[2]))) for _ in range(3)]
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, complaints = process.communicate(timeout=20)
+    took = time.monotonic() - began
+    for one in asking:
+        one.communicate(timeout=20)
+    for connection in idle:
+        connection.close()
+    model.shutdown()
+    model.server_close()
+    assert took < 5
+    assert process.returncode == 0, complaints
+    assert "Traceback" not in complaints and "never awaited" not in complaints
+    with sqlite3.connect(here.home / "state" / "data" / "orchestrator.db") as database:
+        states = {s for (s,) in database.execute("SELECT state FROM tasks")}
+    assert states <= {4, 5}, "failed or canceled, none left working"
 
 
 def test_a_desktop_app_gets_the_tools_over_stdio(swarm: Machine) -> None:

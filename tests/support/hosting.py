@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
 
 from opswarm.cli import hosting
 from opswarm.settings import Server, Settings, load
@@ -16,7 +16,7 @@ FAST = Server(stop_seconds=1.0)
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
+async def serving(app: Starlette, port: int = 0) -> AsyncIterator[str]:
     """The base URL of `app`, served over real HTTP."""
     listener = hosting.listen("127.0.0.1", port)
     async with hosting.hosted(app, listener, FAST):
