@@ -7,17 +7,20 @@ given as a file instead: the field with `_file` at its end. `docs/settings.md` i
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     YamlConfigSettingsSource,
 )
 
@@ -136,11 +139,21 @@ class Kubernetes(Section):
 
 
 class Lab(Section):
-    scenarios: tuple[str, ...] = Field(
+    scenarios: Annotated[tuple[str, ...], NoDecode] = Field(
         ("oom", "image-typo"), description="What is broken in the lab cluster; empty for a healthy one."
     )
     port: int = Field(8790, ge=0, le=65535, description="Port of the lab's Kubernetes API; 0 takes a free one.")
     tick_seconds: float = Field(2.0, ge=0, description="Seconds between steps of the lab's controllers.")
+
+    @field_validator("scenarios", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """In a variable, as JSON or with commas; `none` for a healthy lab."""
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            return json.loads(value)
+        return tuple(s.strip() for s in value.split(",") if s.strip() not in ("", "none"))
 
 
 def default_home() -> Path:
@@ -168,6 +181,7 @@ class Settings(BaseSettings):
     executor: str = Field(
         "0", max_length=128, description="Stable name of this process among replicas on one database (pod ordinal)."
     )
+    keep_days: float = Field(30.0, gt=0, description="Days that ended tasks and their answers are kept.")
     server: Server = Server()
     metrics: Metrics = Metrics()
     log: Log = Log()
@@ -227,8 +241,20 @@ def load(**overrides: Any) -> Settings:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()[:5])
         raise SettingsInvalid(f"The settings can't be used: {faults}.", hint="See docs/settings.md.") from None
+    except SettingsError as error:
+        raise SettingsInvalid(
+            f"The settings can't be read: {_blamed(error)} is not JSON.",
+            hint="Lists and mappings are JSON in a variable.",
+        ) from None
     except (yaml.YAMLError, OSError, UnicodeDecodeError, ValueError) as error:
-        raise SettingsInvalid(f"The settings can't be read: {type(error).__name__} in opswarm.yaml.") from error
+        raise SettingsInvalid(f"The settings can't be read: {type(error).__name__} in {_config_file()}.") from error
+
+
+def _blamed(error: SettingsError) -> str:
+    """The variable whose text could not be decoded; the library tells the text and the top-level field only."""
+    text = getattr(error.__cause__, "doc", None)
+    names = [n for n, value in os.environ.items() if n.upper().startswith("OPSWARM_") and value == text]
+    return " or ".join(sorted(names)) or "a variable OPSWARM_…"
 
 
 def secret(value: SecretStr | None, file: Path | None, env: str) -> str | None:

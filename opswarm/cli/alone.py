@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Sequence
+import socket
+import threading
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import typer
+import yaml
+from sqlalchemy.exc import SQLAlchemyError
 
-from opswarm.cli import hosting, registry
+from opswarm.cli import hosting, lab, registry
 from opswarm.cli.swarm import until_stopped
-from opswarm.errors import SettingsInvalid
+from opswarm.errors import SettingsInvalid, Unavailable
+from opswarm.guard.keys import keep_person_token, token_path
+from opswarm.guard.untrusted import clean
 from opswarm.mcp.serving import http_service, serve_stdio
 from opswarm.service import Service
 from opswarm.settings import PORTS, Server, Settings
+from opswarm.store.tasks import Tasks
 from opswarm.telemetry import configure_logging
+
+_DATABASE_SECONDS = 10.0
+_THREAD_SECONDS = 1.0
+_READ_A_CLUSTER = ("flux", "kubernetes")
 
 
 def _server(settings: Settings, name: str, host: str | None, port: int | None) -> Server:
@@ -23,8 +37,7 @@ def _server(settings: Settings, name: str, host: str | None, port: int | None) -
     return settings.server.model_copy(update={"host": host or settings.server.host, "port": chosen})
 
 
-async def _host(service: Service, server: Server, settings: Settings) -> None:
-    listener = hosting.listen(server.host, server.port)
+async def _host(service: Service, listener: socket.socket, server: Server, settings: Settings) -> None:
     url = hosting.url_of(listener)
     metrics = settings.metrics
     if "port" not in metrics.model_fields_set:
@@ -38,37 +51,114 @@ async def _host(service: Service, server: Server, settings: Settings) -> None:
         await until_stopped()
 
 
+async def check_database(settings: Settings, name: str) -> None:
+    """Opens and closes the database of a service. Raises `OpswarmError` with one sentence when it can't be used."""
+    threads = set(threading.enumerate())
+    try:
+        store = Tasks(settings.database(name), name)
+        try:
+            async with asyncio.timeout(_DATABASE_SECONDS):
+                await store.ping()
+        finally:
+            await store.close()
+    except ImportError as error:
+        raise SettingsInvalid(
+            f"The driver that database_url names is not installed ({error.name}).", hint="Install it beside Opswarm."
+        ) from error
+    except SQLAlchemyError as error:
+        raise SettingsInvalid(
+            "database_url is not the URL of a database with an async driver.",
+            hint="Such as sqlite+aiosqlite:////path/to/file.db or postgresql+asyncpg://user@host/name.",
+        ) from error
+    except Exception as error:  # Whatever a driver raises: nothing can be kept, so nothing is started.
+        await _ended(set(threading.enumerate()) - threads)
+        reason = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
+        raise Unavailable(
+            f"The database of {name} can't be opened{reason}.", hint="Check database_url, the disk and OPSWARM_HOME."
+        ) from error
+
+
+async def _ended(threads: Collection[threading.Thread]) -> None:
+    """Waits for a driver's thread: it tells the event loop that it ends, and complains when there is none any more."""
+    until = time.monotonic() + _THREAD_SECONDS
+    while any(t.is_alive() for t in threads) and time.monotonic() < until:
+        await asyncio.sleep(0.01)
+
+
+async def _made(settings: Settings, name: str) -> Service:
+    factory = registry.service_factory(name)
+    try:
+        service = factory(settings)
+    except (SQLAlchemyError, ImportError, OSError, ValueError):
+        await check_database(settings, name)  # Says what is wrong, where it is the database.
+        raise
+    if "database" in service.checks:
+        await check_database(settings, name)
+    return service
+
+
 async def serve_service(settings: Settings, name: str, host: str | None, port: int | None) -> None:
     """Runs one service until it is told to stop."""
     os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")
     configure_logging(settings.log)
-    factory = registry.service_factory(name)
-    await _host(factory(settings), _server(settings, name, host, port), settings)
+    server = _server(settings, name, host, port)
+    listener = hosting.listen(server.host, server.port)
+    if not settings.addresses.get(name):
+        # The card says where the service is: where it does listen, when nothing else is said.
+        settings = settings.updated({"addresses": {**settings.addresses, name: hosting.url_of(listener)}})
+    service = await _made(settings, name)
+    if name == "orchestrator" and keep_person_token(settings):
+        typer.echo(f"a token for you is in {token_path(settings)}", err=True)
+    await _host(service, listener, server, settings)
+
+
+def require_cluster(settings: Settings, name: str) -> None:
+    """Raises `SettingsInvalid` when nobody said which cluster the tool server is to look at.
+
+    The current context of whatever kubeconfig lies around is never taken by itself.
+    """
+    chosen = settings.kubernetes
+    said = chosen.context or chosen.kubeconfig or chosen.in_cluster or os.environ.get("KUBECONFIG")
+    if name not in _READ_A_CLUSTER or said:
+        return
+    known = _contexts(Path.home() / ".kube" / "config")
+    raise SettingsInvalid(
+        "Say which cluster: --context NAME, --kubeconfig FILE, kubernetes.in_cluster in a pod, or KUBECONFIG.",
+        hint=f"Contexts in ~/.kube/config: {', '.join(known) or 'none'}.",
+    )
+
+
+def _contexts(kubeconfig: Path) -> list[str]:
+    try:
+        body = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+        return sorted(clean(str(c["name"])) for c in body["contexts"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return []
 
 
 async def serve_tools(settings: Settings, name: str, host: str | None, port: int | None) -> None:
     """Runs one tool server over HTTP until it is told to stop."""
     configure_logging(settings.log)
+    require_cluster(settings, name)
+    server = _server(settings, name, host, port)
+    listener = hosting.listen(server.host, server.port)
     async with http_service(registry.tool_server(name), settings) as service:
-        await _host(service, _server(settings, name, host, port), settings)
+        await _host(service, listener, server, settings)
 
 
 async def serve_tools_stdio(settings: Settings, name: str) -> None:
     """Serves one desktop client until it hangs up. Logs go to stderr, as stdout is the wire."""
     configure_logging(settings.log)
+    require_cluster(settings, name)
     await serve_stdio(registry.tool_server(name), settings)
 
 
 async def serve_lab(settings: Settings, scenarios: Sequence[str], port: int) -> None:
     """Serves the lab until it is told to stop; its kubeconfig goes to stdout."""
-    start = registry.lab_module()
+    running = await lab.start(settings, scenarios, port)
     try:
-        lab = await start(scenarios, port=port, tick_seconds=settings.lab.tick_seconds)
-    except (ValueError, OSError) as error:
-        raise SettingsInvalid(str(error)) from error
-    try:
-        typer.echo(lab.kubeconfig())
-        typer.echo(f"lab at {lab.url}; save the text above as a file for kubectl --kubeconfig", err=True)
+        typer.echo(running.kubeconfig())
+        typer.echo(f"lab at {running.url}; save the text above as a file for kubectl --kubeconfig", err=True)
         await until_stopped()
     finally:
-        await lab.stop()
+        await running.stop()

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from opswarm.cli import registry, running
-from opswarm.errors import OpswarmError
-from opswarm.guard.keys import find_token, token_path
-from opswarm.settings import Settings
+from opswarm.errors import OpswarmError, Unauthenticated
+from opswarm.guard.keys import find_token, known_verifier, token_path
+from opswarm.guard.tokens import AUDIENCE_PERSON
+from opswarm.guard.untrusted import clean
+from opswarm.settings import PORTS, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +43,36 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _models(settings)
     found = running.find(settings)
     if found is None:
-        yield Finding("swarm", False, "not running here: start it with `opswarm up`")
+        yield from _apart(settings)
         return
     yield Finding("swarm", True, f"running at {found.url}, looking at {found.cluster}")
     for row in found.rows:
         if row.service != "metrics":
             yield _service(row.service, row.url)
+
+
+def _apart(settings: Settings) -> Iterator[Finding]:
+    """Services that run one by one: each that the settings name, and who answers at the default ports."""
+    named = {n: u.rstrip("/") for n, u in (settings.orchestrator.agents | settings.addresses).items() if u}
+    usual = {
+        n: settings.address(n)
+        for group in (registry.SERVICES, registry.TOOL_SERVERS)
+        for n in registry.names(group)
+        if n not in named and n in PORTS
+    }
+    with ThreadPoolExecutor() as pool:
+        answering = dict(zip(usual, pool.map(_answers, usual, usual.values()), strict=True))
+        there = named | {n: url for n, url in usual.items() if answering[n]}
+        if not there:
+            yield Finding("swarm", False, "not running here: start it with `opswarm up`")
+            return
+        yield Finding("swarm", True, "no `opswarm up` runs here; these services are known:")
+        yield from pool.map(_service, there, there.values())
+
+
+def _answers(name: str, url: str) -> bool:
+    body = _readiness(url)
+    return body is not None and body.get("service") == name
 
 
 def _guarded(what: str, look: Callable[[], str]) -> Finding:
@@ -63,11 +91,20 @@ def _home(settings: Settings) -> str:
 
 
 def _token(settings: Settings) -> str:
-    find_token(settings)
+    token = find_token(settings)
     path = token_path(settings)
     if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise OpswarmError(f"{path} can be read by others.", hint=f"Run chmod 600 {path}.")
-    return "found"
+    if os.environ.get("OPSWARM_TOKEN", "").strip():
+        return "OPSWARM_TOKEN is set, and used before the file"
+    check = known_verifier(settings)
+    if check is None:
+        return "found; there is no key here to check it with"
+    try:
+        left = check.verify(token, [AUDIENCE_PERSON]).expires - time.time()
+    except Unauthenticated as error:
+        raise OpswarmError(f"{path}: {error.message}", hint="`opswarm token --save` makes a good one.") from error
+    return f"good for {max(0, round(left / 86_400))} days"
 
 
 def _models(settings: Settings) -> Finding:
@@ -80,9 +117,19 @@ def _models(settings: Settings) -> Finding:
 
 
 def _service(name: str, url: str) -> Finding:
+    body = _readiness(url)
+    if body is None:
+        return Finding(name, False, f"does not answer at {url}")
+    if body.get("service") != name:
+        return Finding(name, False, f"something else answers at {url}: {clean(str(body.get('service', '?')))[:80]}")
+    bad = [clean(f"{k}: {v}") for k, v in body.get("checks", {}).items() if v != "ok"]
+    return Finding(name, not bad, "; ".join(bad) or f"ready at {url}")
+
+
+def _readiness(url: str) -> dict[str, Any] | None:
+    """What a service says of itself, or None when nothing that speaks JSON answers."""
     try:
         body: Any = httpx.get(f"{url}/readyz", timeout=6, trust_env=False).json()
-    except (httpx.HTTPError, ValueError):
-        return Finding(name, False, f"does not answer at {url}")
-    bad = [f"{k}: {v}" for k, v in body.get("checks", {}).items() if v != "ok"]
-    return Finding(name, not bad, "; ".join(bad) or "ready")
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        return None
+    return body if isinstance(body, dict) else None

@@ -1,4 +1,4 @@
-"""The command line: `opswarm up | down | ask | chat | agents | tasks | doctor | serve | mcp | lab`."""
+"""The command line: `opswarm up | down | ask | chat | agents | tasks | token | doctor | serve | mcp | lab`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,10 +17,13 @@ import typer
 
 from opswarm import __version__
 from opswarm.cli import running
-from opswarm.cli.running import Running
-from opswarm.errors import OpswarmError, Unavailable
+from opswarm.cli.running import Look, Running
+from opswarm.errors import InvalidInput, OpswarmError, Unauthenticated, Unavailable
+from opswarm.guard import keys
+from opswarm.guard.principal import Role
+from opswarm.guard.tokens import AUDIENCE_GATEWAY, AUDIENCE_PERSON, AUDIENCE_TOOLS
 from opswarm.guard.untrusted import clean
-from opswarm.settings import Settings, load
+from opswarm.settings import Kubernetes, Settings, load
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,6 +35,10 @@ lab_app = typer.Typer(no_args_is_help=True, help="The simulated cluster by itsel
 app.add_typer(lab_app, name="lab")
 
 USAGE = 2
+NOBODY_READS = 141
+"""What a shell shows for a program that a broken pipe ended: 128 + SIGPIPE."""
+
+_AUDIENCES = (AUDIENCE_PERSON, AUDIENCE_TOOLS, AUDIENCE_GATEWAY)
 Scenarios = Annotated[
     str | None, typer.Option("--scenario", help="Lab scenarios, comma-separated; 'none' for a healthy lab.")
 ]
@@ -50,12 +58,34 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
     return uvloop.run(work)
 
 
+def _serve(work: Coroutine[Any, Any, None]) -> None:
+    """Runs what serves until it is told to stop, and ends the process then."""
+    from opswarm.cli.swarm import then_leave
+
+    _run(then_leave(work))
+
+
+def _port(port: int) -> int:
+    if not 0 <= port <= 65535:
+        raise InvalidInput(f"{port} is not a port.", hint="Use 0 to 65535.")
+    return port
+
+
 def _with_port(settings: Settings, port: int | None) -> Settings:
     if port is None:
         return settings
-    if not 0 <= port <= 65535:
-        raise OpswarmError(f"{port} is not a port.", hint="Use 0 to 65535.")
-    return settings.updated({"server": settings.server.model_copy(update={"port": port})})
+    return settings.updated({"server": settings.server.model_copy(update={"port": _port(port)})})
+
+
+def _cluster(settings: Settings, context: str | None, kubeconfig: Path | None) -> Kubernetes:
+    """The cluster of the flags, else of the settings."""
+    given = {k: v for k, v in (("context", context), ("kubeconfig", kubeconfig)) if v is not None}
+    return settings.kubernetes.model_copy(update=given)
+
+
+def _look(chosen: Kubernetes, scenarios: tuple[str, ...] | None) -> Look:
+    file = chosen.kubeconfig
+    return Look(chosen.context, str(file.expanduser().resolve()) if file else None, scenarios)
 
 
 def _scenarios(given: str | None, settings: Settings) -> tuple[str, ...]:
@@ -73,8 +103,12 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", help="Start in the background and return when ready.")] = False,
 ) -> None:
     """Start the swarm: on the lab cluster, or on the cluster of a kubeconfig context."""
-    settings = load()
+    settings = _with_port(load(), port)
+    chosen = _cluster(settings, context, kubeconfig)
+    scenarios = _scenarios(scenario, settings)
     if (found := running.find(settings)) is not None:
+        if found.is_other(_look(chosen, None if scenario is None else scenarios), port):
+            raise InvalidInput(f"A swarm looking at {found.cluster} runs already.", hint="`opswarm down` first.")
         typer.echo(f"The swarm runs already, as process {found.pid}, looking at {found.cluster}.", err=True)
         _table(found)
         return
@@ -84,17 +118,13 @@ def up(
     from opswarm.cli import swarm
     from opswarm.telemetry import configure_logging
 
-    lab = not (context or kubeconfig or settings.kubernetes.in_cluster or settings.kubernetes.context)
-    lab = lab and settings.kubernetes.kubeconfig is None
-    chosen = settings.kubernetes.model_copy(
-        update={k: v for k, v in (("context", context), ("kubeconfig", kubeconfig)) if v is not None}
-    )
-    settings = _with_port(settings.updated({"kubernetes": chosen}), port)
+    lab = not (chosen.context or chosen.kubeconfig or chosen.in_cluster)
+    settings = settings.updated({"kubernetes": chosen})
     _logs_for_people(settings)
     configure_logging(settings.log if "log" in settings.model_fields_set else settings.log.model_copy(
         update={"format": "text", "level": "WARNING"}
     ))  # fmt: skip
-    _run(_up(settings, swarm.Choice(lab, _scenarios(scenario, settings))))
+    _serve(_up(settings, swarm.Choice(lab, scenarios), _look(chosen, scenarios if lab else None)))
 
 
 def _logs_for_people(settings: Settings) -> None:
@@ -102,13 +132,15 @@ def _logs_for_people(settings: Settings) -> None:
     os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")
 
 
-async def _up(settings: Settings, choice: Any) -> None:
-    from opswarm.cli import swarm
+async def _up(settings: Settings, choice: Any, look: Look) -> None:
+    from opswarm.cli import alone, swarm
 
+    await alone.check_database(settings, "orchestrator")
     if not choice.lab:
         await swarm.check_cluster(settings)
         _say("the cluster answers")
     async with swarm.swarm(settings, choice, _say) as found:
+        running.write(settings, replace(found, look=look))
         _table(found)
         typer.echo('Ask with `opswarm ask "what is broken?"`. Ctrl-C stops everything.', err=True)
         await swarm.until_stopped()
@@ -163,12 +195,15 @@ def ask(
     context: Annotated[str, typer.Option(help="Continue the conversation of this context id.")] = "",
 ) -> None:
     """Ask one question and stream the answer."""
-    from opswarm.cli.talk import Ask, show
+    from opswarm.cli.talk import Ask, hang_up, show
 
     try:
         well = _run(show(load(), Ask(question, agent, context), as_json=json))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+    except BrokenPipeError:
+        hang_up()
+        raise typer.Exit(NOBODY_READS) from None
     raise typer.Exit(0 if well else 1)
 
 
@@ -186,30 +221,33 @@ def chat(agent: Annotated[str, typer.Option(help="The agent to talk to.")] = "")
         except (EOFError, KeyboardInterrupt):
             typer.echo("", err=True)
             return
+        except UnicodeDecodeError:
+            raise InvalidInput(_NOT_TEXT) from None
         if not question:
             return
         try:
+            _refuse_what_is_not_text([question])
             _run(show(settings, Ask(question, agent, context), as_json=False))
         except KeyboardInterrupt:
             typer.echo("\n(stopped)", err=True)
         except OpswarmError as error:
-            typer.echo(str(error), err=True)
+            typer.echo(_sentence(error), err=True)
 
 
 @app.command()
 def agents(json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
     """Say who is there, and who is dead."""
-    from opswarm.guard.keys import find_token
-
     settings = load()
     url = running.base_url(settings)
+    headers = {"Authorization": f"Bearer {keys.find_token(settings)}"}
     try:
-        headers = {"Authorization": f"Bearer {find_token(settings)}"}
         response = httpx.get(f"{url}/agents", headers=headers, timeout=10, trust_env=False)
         body = response.json()
         found = body["agents"] if response.status_code == 200 else None
     except (httpx.HTTPError, ValueError, KeyError) as error:
         raise Unavailable(f"The orchestrator does not answer at {url}.", hint="Run `opswarm up`.") from error
+    if response.status_code == 401:
+        raise Unauthenticated("The orchestrator does not accept this token.")
     if found is None:
         raise OpswarmError(str(body.get("error", {}).get("message", "The orchestrator refused.")))
     if json:
@@ -233,12 +271,11 @@ async def _tasks(settings: Settings, limit: int) -> None:
     from a2a.types import TaskState
 
     from opswarm.a2a.client import RemoteAgent
-    from opswarm.guard.keys import find_token
     from opswarm.store.tasks import question_of
 
     async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
         agent = await RemoteAgent.connect("orchestrator", running.base_url(settings), http)
-        found = await agent.tasks(find_token(settings), limit=limit)
+        found = await agent.tasks(keys.find_token(settings), limit=limit)
     for task in found:
         state = TaskState.Name(task.status.state).removeprefix("TASK_STATE_").lower()
         when = task.status.timestamp.ToDatetime().strftime("%Y-%m-%d %H:%M:%S")
@@ -246,6 +283,32 @@ async def _tasks(settings: Settings, limit: int) -> None:
         typer.echo(f"{task.id}  {when}  {state:14}  {question}")
     if not found:
         typer.echo("Nothing was asked yet.", err=True)
+
+
+@app.command()
+def token(
+    role: Annotated[list[Role] | None, typer.Option(help="May be given again; without one, every role.")] = None,
+    days: Annotated[int, typer.Option(min=1, max=365, help="How long it is good.")] = 30,
+    subject: Annotated[str, typer.Option(help="Whose it is.")] = "local",
+    audience: Annotated[str, typer.Option(help=f"Where it is accepted: {', '.join(_AUDIENCES)}.")] = AUDIENCE_PERSON,
+    save: Annotated[bool, typer.Option("--save", help="Keep it for this command line instead of printing it.")] = False,
+) -> None:
+    """Mint a person's token, where the signing key is."""
+    if not subject.strip() or not subject.isprintable() or len(subject) > 128:
+        raise InvalidInput("A subject is 1 to 128 printable characters.")
+    if audience not in _AUDIENCES:
+        raise InvalidInput(f"No door asks for the audience '{audience}'.", hint=f"There are {', '.join(_AUDIENCES)}.")
+    if save and audience != AUDIENCE_PERSON:
+        raise InvalidInput(f"The command line needs a token for the audience '{AUDIENCE_PERSON}'.")
+    settings = load()
+    minted = keys.mint_person(
+        settings, subject=subject, roles=role or tuple(Role), audience=audience, seconds=days * 86_400
+    )
+    if not save:
+        typer.echo(minted)
+        return
+    keys.save_token(settings, minted)
+    typer.echo(f"Saved in {keys.token_path(settings)}, good for {days} days.", err=True)
 
 
 @app.command()
@@ -269,7 +332,7 @@ def serve(
     """Run one service alone: what a pod runs."""
     from opswarm.cli.alone import serve_service
 
-    _run(serve_service(load(), name, host, port))
+    _serve(serve_service(load(), name, host, port))
 
 
 @app.command()
@@ -288,11 +351,8 @@ def mcp(
     if http == stdio:
         raise OpswarmError("Say either --http or --stdio.")
     settings = load()
-    chosen = settings.kubernetes.model_copy(
-        update={k: v for k, v in (("context", context), ("kubeconfig", kubeconfig)) if v is not None}
-    )
-    settings = settings.updated({"kubernetes": chosen})
-    _run(serve_tools_stdio(settings, name) if stdio else serve_tools(settings, name, host, port))
+    settings = settings.updated({"kubernetes": _cluster(settings, context, kubeconfig)})
+    _serve(serve_tools_stdio(settings, name) if stdio else serve_tools(settings, name, host, port))
 
 
 @lab_app.command("up")
@@ -301,8 +361,8 @@ def lab_up(scenario: Scenarios = None, port: Port = None) -> None:
     from opswarm.cli.alone import serve_lab
 
     settings = load()
-    chosen = settings.lab.port if port is None else port
-    _run(serve_lab(settings, _scenarios(scenario, settings), chosen))
+    chosen = settings.lab.port if port is None else _port(port)
+    _serve(serve_lab(settings, _scenarios(scenario, settings), chosen))
 
 
 @app.command()
@@ -311,12 +371,31 @@ def version() -> None:
     typer.echo(__version__)
 
 
+_NOT_TEXT = "What was typed is not valid UTF-8 text."
+
+
+def _refuse_what_is_not_text(words: list[str]) -> None:
+    """Bytes that are not UTF-8 come in as lone surrogates, which can be neither sent, stored nor printed."""
+    try:
+        "".join(words).encode()
+    except UnicodeEncodeError:
+        raise InvalidInput(_NOT_TEXT) from None
+
+
+def _sentence(error: OpswarmError) -> str:
+    """An error as a person reads it. Whoever was refused a token learns how to come by another."""
+    if isinstance(error, Unauthenticated) and "opswarm token" not in error.hint:
+        return f"{error.message} {keys.NEW_TOKEN}"
+    return str(error)
+
+
 def main() -> None:
     """Runs the command line. What a person can mend ends as one sentence and exit code 2."""
     try:
+        _refuse_what_is_not_text(sys.argv[1:])
         app()
     except OpswarmError as error:
-        typer.echo(str(error), err=True)
+        typer.echo(_sentence(error), err=True)
         sys.exit(USAGE)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -8,6 +8,7 @@ import signal
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -27,11 +28,32 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """What a swarm was told to look at; None where nothing was said. `scenarios` are those of a lab."""
+
+    context: str | None = None
+    kubeconfig: str | None = None
+    scenarios: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Running:
     pid: int
     url: str
     cluster: str
     rows: tuple[Row, ...]
+    look: Look = Look()
+
+    def is_other(self, asked: Look, port: int | None) -> bool:
+        """Whether what is asked for, as far as anything is, is not what runs. Port 0 is any port."""
+        mine = self.look
+        if asked.scenarios is not None and (mine.scenarios is None or set(asked.scenarios) != set(mine.scenarios)):
+            return True
+        return (
+            asked.context not in (None, mine.context)
+            or asked.kubeconfig not in (None, mine.kubeconfig)
+            or port not in (None, 0, urlsplit(self.url).port)
+        )
 
 
 def _path(settings: Settings) -> Path:
@@ -51,7 +73,8 @@ def find(settings: Settings) -> Running | None:
     try:
         body = json.loads(_path(settings).read_text(encoding="utf-8"))
         rows = tuple(Row(**r) for r in body["rows"])
-        running = Running(int(body["pid"]), str(body["url"]), str(body["cluster"]), rows)
+        look = Look(**body.get("look", {}))
+        running = Running(int(body["pid"]), str(body["url"]), str(body["cluster"]), rows, look)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return running if _alive(running.pid) and _healthy(running.url) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import uuid
 from collections.abc import AsyncGenerator
@@ -58,7 +59,11 @@ async def answer(settings: Settings, ask: Ask) -> AsyncGenerator[Event, None]:
 
 
 async def show(settings: Settings, ask: Ask, *, as_json: bool) -> bool:
-    """Prints an answer as it arrives; says whether the turn ended well."""
+    """Prints an answer as it arrives; says whether the turn ended well.
+
+    Raises `OpswarmError` when nobody could be asked, and `BrokenPipeError` when nobody reads the answer any more:
+    the turn is cancelled then.
+    """
     screen = _JsonLines() if as_json else _Screen(sys.stdout, sys.stderr)
     well = False
     try:
@@ -67,10 +72,17 @@ async def show(settings: Settings, ask: Ask, *, as_json: bool) -> bool:
                 screen.show(event)
                 well = isinstance(event, Finished)
     except OpswarmError as error:
-        if not as_json:
-            raise
-        screen.show(Failed(code=error.code, message=str(error)))
+        if as_json:
+            screen.show(Failed(code=error.code, message=str(error)))
+        raise
     return well
+
+
+def hang_up() -> None:
+    """Lets what is still in the buffers go nowhere, so that leaving does not complain that nobody reads it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
 
 
 class _JsonLines:

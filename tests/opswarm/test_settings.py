@@ -42,6 +42,44 @@ def test_a_bad_file_is_one_sentence_that_names_the_field(tmp_path: Path, content
         load()
 
 
+@pytest.mark.parametrize("text", ["oom,image-typo", " oom , image-typo ", '["oom", "image-typo"]'])
+def test_scenarios_in_a_variable_are_listed_with_commas_or_as_json(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("OPSWARM_LAB__SCENARIOS", text)
+    assert load().lab.scenarios == ("oom", "image-typo")
+
+
+@pytest.mark.parametrize("text", ["", "none", "[]"])
+def test_no_scenario_is_a_healthy_lab(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("OPSWARM_LAB__SCENARIOS", text)
+    assert load().lab.scenarios == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("OPSWARM_ADDRESSES", "OPSWARM_ADDRESSES"),
+        ("OPSWARM_ORCHESTRATOR__AGENTS", "OPSWARM_ORCHESTRATOR__AGENTS"),
+        ("OPSWARM_LAB", "OPSWARM_LAB"),
+        ("OPSWARM_LAB__SCENARIOS", "lab.scenarios"),
+    ],
+)
+def test_a_variable_that_is_not_json_is_named_and_not_the_file(
+    monkeypatch: pytest.MonkeyPatch, name: str, told: str
+) -> None:
+    monkeypatch.setenv(name, "[hunter22")
+    with pytest.raises(SettingsInvalid) as caught:
+        load()
+    assert told in str(caught.value)
+    assert "opswarm.yaml" not in str(caught.value) and "hunter22" not in str(caught.value)
+
+
+def test_a_bad_file_is_named_as_the_person_named_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.yaml").write_text("a: [")
+    monkeypatch.setenv("OPSWARM_CONFIG", "mine.yaml")
+    with pytest.raises(SettingsInvalid, match=r"in mine\.yaml"):
+        load()
+
+
 def test_a_bad_value_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPSWARM_TURN__MAX_STEPS", "hunter22")
     with pytest.raises(SettingsInvalid) as caught:
