@@ -133,7 +133,7 @@ class Models(Section):
 
 
 class Kubernetes(Section):
-    kubeconfig: Path | None = Field(None, description="Kubeconfig file. Default: `KUBECONFIG`, `~/.kube/config`.")
+    kubeconfig: Path | None = Field(None, description="Kubeconfig file. Default: `KUBECONFIG`; with a context named, `~/.kube/config` too.")
     context: str | None = Field(None, description="Kubeconfig context. Default: the file's current one.")
     in_cluster: bool = Field(False, description="Use the pod's own service account.")
 

@@ -30,8 +30,9 @@ turn:
   max_seconds: 120
 ```
 
-An unknown name in the file is an error that names it. Four variables are read besides: `OPSWARM_TOKEN` (the
-caller's token, for the command line), and the usual `ANTHROPIC_API_KEY`, `OPENAI_API_KEY` and `OLLAMA_API_BASE`.
+An unknown name in the file is an error that names it. These variables are read besides: `OPSWARM_TOKEN` (the
+caller's token, for the command line), the usual `ANTHROPIC_API_KEY`, `OPENAI_API_KEY` and `OLLAMA_API_BASE`,
+`KUBECONFIG` (by a tool server of a cluster that is told of no other), and `XDG_STATE_HOME`.
 """
 
 
