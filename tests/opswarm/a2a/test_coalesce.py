@@ -53,3 +53,34 @@ async def test_leaving_early_closes_the_source() -> None:
         break
     await source.aclose()
     assert closed.is_set()
+
+
+async def test_nothing_is_lost_however_the_windows_fall() -> None:
+    async def uneven() -> AsyncGenerator[Event, None]:
+        for n in range(600):
+            yield TextDelta(text=f"{n} ")
+            if n % 7 == 0:
+                await asyncio.sleep(0.0011)
+            if n % 50 == 0:
+                yield ToolStarted(call_id=str(n), tool="t")
+
+    for window in (0.0005, 0.001, 0.002):
+        out = [e async for e in coalesced(uneven(), window)]
+        assert "".join(e.text for e in out if isinstance(e, TextDelta)) == "".join(f"{n} " for n in range(600))
+        assert [e.call_id for e in out if isinstance(e, ToolStarted)] == [str(n) for n in range(0, 600, 50)]
+
+
+async def test_a_reader_that_is_slow_holds_the_source_up() -> None:
+    made = 0
+
+    async def source() -> AsyncGenerator[Event, None]:
+        nonlocal made
+        for n in range(500):
+            made += 1
+            yield ToolStarted(call_id=str(n), tool="t")
+
+    reading = coalesced(source())
+    await anext(reading)
+    await asyncio.sleep(0.02)
+    assert made < 100
+    assert len([e async for e in reading]) == 499
