@@ -133,7 +133,9 @@ class Models(Section):
 
 
 class Kubernetes(Section):
-    kubeconfig: Path | None = Field(None, description="Kubeconfig file. Default: `KUBECONFIG`; with a context named, `~/.kube/config` too.")
+    kubeconfig: Path | None = Field(
+        None, description="Kubeconfig file. Default: `KUBECONFIG`; for a named context `~/.kube/config`."
+    )
     context: str | None = Field(None, description="Kubeconfig context. Default: the file's current one.")
     in_cluster: bool = Field(False, description="Use the pod's own service account.")
 

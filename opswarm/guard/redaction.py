@@ -27,9 +27,22 @@ _SHAPES = re.compile(
 )
 
 
+_MIN_KEPT = 8
+"""A shorter value is no real key but a stand-in such as `none` or `ollama`, a word that may be said."""
+
+_kept: set[str] = set()
+
+
+def keep_secret(value: str | None) -> None:
+    """From now on `value` is masked in every text that this process redacts. None and short values are ignored."""
+    if value is not None and len(value) >= _MIN_KEPT:
+        _kept.add(value)
+
+
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """`text` with every one of `secrets` (of 6 characters or more) and every key-shaped run masked."""
-    for secret in secrets:
-        if len(secret) >= 6:
-            text = text.replace(secret, MASK)
+    """`text` with every kept secret, every one of `secrets` (of 6 characters or more) and every key-shaped run
+    masked."""
+    given = (s for s in secrets if len(s) >= 6)
+    for secret in sorted({*given, *_kept}, key=len, reverse=True):
+        text = text.replace(secret, MASK)
     return _SHAPES.sub(MASK, text)

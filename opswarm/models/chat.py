@@ -24,7 +24,7 @@ class ToolCall:
         """The arguments as an object. Raises `ModelReplyInvalid` when they are not one."""
         try:
             value = json.loads(self.arguments or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ModelReplyInvalid(f"The arguments of {self.name} are not valid JSON.") from error
         if not isinstance(value, dict):
             raise ModelReplyInvalid(f"The arguments of {self.name} must be a JSON object.")
@@ -50,33 +50,6 @@ class Message:
             body["tool_call_id"] = self.tool_call_id
         return body
 
-    @classmethod
-    def from_wire(cls, body: Mapping[str, Any]) -> Message:
-        """Raises `ModelReplyInvalid` when `body` is not a chat message."""
-        role = body.get("role")
-        if role == "developer":
-            role = "system"
-        if role not in ("system", "user", "assistant", "tool"):
-            raise ModelReplyInvalid("A chat message's role must be system, user, assistant or tool.")
-        calls = tuple(
-            ToolCall(
-                str(c.get("id", "")),
-                str((c.get("function") or {}).get("name", "")),
-                str((c.get("function") or {}).get("arguments") or "{}"),
-            )
-            for c in body.get("tool_calls") or ()
-            if isinstance(c, Mapping)
-        )
-        return cls(role, _text(body.get("content")), calls, str(body.get("tool_call_id") or ""))
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "\n".join(str(p.get("text", "")) for p in content if isinstance(p, Mapping) and "text" in p)
-    return ""
-
 
 @dataclass(frozen=True, slots=True)
 class ToolSchema:
@@ -99,14 +72,68 @@ class ToolSchema:
 
 
 @dataclass(frozen=True, slots=True)
+class Options:
+    """How the model is to answer; what is not set is left to the model. `tool` names the one tool it must call."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    reasoning_effort: str | None = None
+    tool_choice: Literal["none", "auto", "required"] | None = None
+    tool: str = ""
+    parallel_tool_calls: bool | None = None
+    json_object: bool = False
+
+    def wire(self, *, tools: bool) -> dict[str, Any]:
+        """The options as chat completions spell them; those about tools only where there are `tools`."""
+        body: dict[str, Any] = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "stop": list(self.stop) or None,
+            "seed": self.seed,
+            "reasoning_effort": self.reasoning_effort,
+        }
+        if tools:
+            body["tool_choice"] = (
+                {"type": "function", "function": {"name": self.tool}} if self.tool else self.tool_choice
+            )
+            body["parallel_tool_calls"] = self.parallel_tool_calls
+        if self.json_object:
+            body["response_format"] = {"type": "json_object"}
+        return {k: v for k, v in body.items() if v is not None}
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One model call. `model` is a tier or a LiteLLM model name; `schema` asks for JSON that fits it."""
+    """One model call. `model` is a tier or a LiteLLM model name.
+
+    `schema` asks for JSON that fits it; with `strict`, a provider that can hold the model to it does.
+    """
 
     messages: tuple[Message, ...]
     model: str = "standard"
     tools: tuple[ToolSchema, ...] = ()
     schema: Mapping[str, Any] | None = None
     max_tokens: int | None = None
+    strict: bool = True
+    options: Options = field(default_factory=Options)
+
+    def wire(self) -> dict[str, Any]:
+        """The request as chat completions spell it, but for how it is to be streamed."""
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": [m.wire() for m in self.messages],
+            **self.options.wire(tools=bool(self.tools)),
+        }
+        if self.tools:
+            body["tools"] = [t.wire() for t in self.tools]
+        if self.schema is not None:
+            schema = {"name": "reply", "schema": dict(self.schema), "strict": self.strict}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if self.max_tokens is not None:
+            body["max_tokens"] = self.max_tokens
+        return body
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import replace
 
+import httpx
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from opswarm import telemetry
-from opswarm.errors import ModelBusy, OpswarmError
+from opswarm.errors import ModelBusy, OpswarmError, SettingsInvalid
 from opswarm.guard import principal as principals
 from opswarm.guard.keys import verifier
 from opswarm.guard.tokens import AUDIENCE_GATEWAY, AUDIENCE_PERSON
@@ -20,9 +22,13 @@ from opswarm.models.playbook import MODEL as PLAYBOOK
 from opswarm.models.playbook import Playbook
 from opswarm.service import Service, error_response, read_body
 from opswarm.settings import Settings
-from services.model_gateway.completions import Writer, read_request
+from services.model_gateway.access import anthropic_key, openai_key
+from services.model_gateway.completions import Writer
+from services.model_gateway.pacing import paced
 from services.model_gateway.provider import Provider
-from services.model_gateway.tiers import TIERS, resolve
+from services.model_gateway.readiness import answering
+from services.model_gateway.request import read_request
+from services.model_gateway.tiers import TIERS, names, resolve
 
 log = logging.getLogger(__name__)
 
@@ -33,24 +39,27 @@ _MAX_BODY = 8 * 1024 * 1024
 class Gateway:
     """Answers chat completions from the model that the request names."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, keep_alive_seconds: float) -> None:
         self._settings = settings
+        self._keep_alive = keep_alive_seconds
         self._provider = Provider(settings.models)
         self._playbook = Playbook()
+        self._labels = names(settings.models)
 
     async def completions(self, request: Request) -> Response:
-        asked, stream, usage = read_request(await read_body(request, _MAX_BODY))
-        model = resolve(asked.model, self._settings.models)
+        asked = read_request(await read_body(request, _MAX_BODY))
+        model = resolve(asked.request.model, self._settings.models)
         writer = Writer(model)
-        source = self._reply(asked, model)
-        if not stream:
-            async with aclosing(source) as pieces:
-                return JSONResponse(await writer.whole(pieces))
+        source = self._reply(asked.request, model)
+        if not asked.stream:
+            async with aclosing(source) as whole:
+                return JSONResponse(await writer.whole(whole))
+        pieces = paced(source, self._keep_alive)
         try:
-            first = await anext(source)
+            first = await anext(pieces)
         except OpswarmError as error:
             return _refusal(error)
-        body = writer.stream(_after(first, source), usage=usage)
+        body = writer.stream(_after(first, pieces), usage=asked.usage)
         return StreamingResponse(body, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
     async def models(self, request: Request) -> Response:
@@ -63,28 +72,35 @@ class Gateway:
         return JSONResponse({"object": "list", "data": entries})
 
     async def _reply(self, asked: ChatRequest, model: str) -> AsyncGenerator[Piece, None]:
-        outcome = "ok"
-        source = self._playbook.stream(asked) if model == PLAYBOOK else self._provider.stream(asked, model)
+        outcome = "unfinished"
+        label = model if model in self._labels else "other"
+        source = self._playbook.stream(_playable(asked)) if model == PLAYBOOK else self._provider.stream(asked, model)
         try:
             async with aclosing(source) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, UsagePiece):
-                        telemetry.MODEL_TOKENS.labels(model, "in").inc(piece.input_tokens)
-                        telemetry.MODEL_TOKENS.labels(model, "out").inc(piece.output_tokens)
+                        telemetry.MODEL_TOKENS.labels(label, "in").inc(piece.input_tokens)
+                        telemetry.MODEL_TOKENS.labels(label, "out").inc(piece.output_tokens)
                     yield piece
+            outcome = "ok"
         except OpswarmError as error:
             outcome = error.code
             raise
         finally:
-            telemetry.MODEL_CALLS.labels(model, outcome).inc()
+            telemetry.MODEL_CALLS.labels(label, outcome).inc()
             log.info("model %s called by %s: %s", model, principals.current(), outcome)
 
 
-async def _after(first: Piece, rest: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
+async def _after(first: Piece | None, rest: AsyncGenerator[Piece | None, None]) -> AsyncGenerator[Piece | None, None]:
     async with aclosing(rest) as pieces:
         yield first
         async for piece in pieces:
             yield piece
+
+
+def _playable(asked: ChatRequest) -> ChatRequest:
+    """The request for the playbook, which answers in JSON only where there is a schema."""
+    return replace(asked, schema={"type": "object"}) if asked.options.json_object else asked
 
 
 def _refusal(error: OpswarmError) -> Response:
@@ -94,11 +110,31 @@ def _refusal(error: OpswarmError) -> Response:
     return response
 
 
-def create_app(settings: Settings) -> Service:
-    """The model gateway as a service."""
-    gateway = Gateway(settings)
+def create_app(settings: Settings, *, keep_alive_seconds: float = 15.0) -> Service:
+    """The model gateway as a service. While a model is silent, streams get a comment every `keep_alive_seconds`."""
+    for key in (anthropic_key, openai_key):
+        with suppress(SettingsInvalid):  # A key file that can't be read is told to whoever asks for its model.
+            key(settings.models)
+    gateway = Gateway(settings, keep_alive_seconds)
+    http = httpx.AsyncClient(timeout=httpx.Timeout(10.0))
+
+    async def models_answer() -> None:
+        await answering(settings.models, http)
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        async with http:
+            yield
+
     routes = [
         Route("/v1/chat/completions", gateway.completions, methods=["POST"]),
         Route("/v1/models", gateway.models, methods=["GET"]),
     ]
-    return Service(NAME, routes, verifier(settings), (AUDIENCE_GATEWAY, AUDIENCE_PERSON))
+    return Service(
+        NAME,
+        routes,
+        verifier(settings),
+        (AUDIENCE_GATEWAY, AUDIENCE_PERSON),
+        lifespan=lifespan,
+        checks={"models": models_answer},
+    )

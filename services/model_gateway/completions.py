@@ -1,4 +1,4 @@
-"""OpenAI chat completions: the request read and checked, the reply written, streamed or whole."""
+"""The OpenAI chat completion: the reply written, streamed or whole."""
 
 from __future__ import annotations
 
@@ -8,69 +8,16 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from opswarm.errors import InvalidInput, ModelReplyInvalid, OpswarmError, wire_code
+from opswarm.errors import OpswarmError, wire_code
 from opswarm.guard.redaction import redact
 from opswarm.models.chat import (
     CallPiece,
-    ChatRequest,
     Message,
     Piece,
     StopPiece,
     TextPiece,
-    ToolSchema,
     UsagePiece,
 )
-
-_MAX_MESSAGES = 2_000
-_MAX_TOOLS = 256
-
-
-def read_request(raw: bytes) -> tuple[ChatRequest, bool, bool]:
-    """The request, whether it is to be streamed, and whether usage is asked for. Raises `InvalidInput`."""
-    try:
-        body = json.loads(raw.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput("The request is not valid JSON.") from error
-    if not isinstance(body, dict):
-        raise InvalidInput("The request must be a JSON object.")
-    messages, tools = body.get("messages"), body.get("tools") or []
-    if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
-        raise InvalidInput("messages must be a list of at least one message.")
-    if not isinstance(tools, list) or len(messages) > _MAX_MESSAGES or len(tools) > _MAX_TOOLS:
-        raise InvalidInput(f"At most {_MAX_MESSAGES} messages and {_MAX_TOOLS} tools are taken.")
-    model = body.get("model") or "standard"
-    if not isinstance(model, str):
-        raise InvalidInput("model must be a string.")
-    limit = body.get("max_completion_tokens") or body.get("max_tokens")
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise InvalidInput("max_tokens must be a positive integer.")
-    try:
-        read = tuple(Message.from_wire(m) for m in messages)
-    except ModelReplyInvalid as error:
-        raise InvalidInput(error.message) from error
-    options = body.get("stream_options")
-    request = ChatRequest(read, model, tuple(_tool(t) for t in tools), _schema(body), limit)
-    return request, bool(body.get("stream")), isinstance(options, dict) and bool(options.get("include_usage"))
-
-
-def _tool(body: Any) -> ToolSchema:
-    function = body.get("function") if isinstance(body, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise InvalidInput("Each tool must be a function with a name.")
-    parameters = function.get("parameters") or {"type": "object", "properties": {}}
-    if not isinstance(parameters, dict):
-        raise InvalidInput(f"The parameters of tool {function['name'][:64]} must be a JSON schema.")
-    return ToolSchema(function["name"], str(function.get("description") or ""), parameters)
-
-
-def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    wanted = body.get("response_format")
-    if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
-        return None
-    schema = (wanted.get("json_schema") or {}).get("schema")
-    if not isinstance(schema, dict):
-        raise InvalidInput("response_format needs a JSON schema.")
-    return schema
 
 
 class Writer:
@@ -94,14 +41,16 @@ class Writer:
         choice = {"index": 0, "delta": dict(delta), "finish_reason": finish}
         return _event(self._envelope("chat.completion.chunk", [choice]))
 
-    async def stream(self, pieces: AsyncGenerator[Piece, None], *, usage: bool) -> AsyncIterator[bytes]:
-        """The reply as server-sent events. A failure in the middle ends it with an error event."""
+    async def stream(self, pieces: AsyncGenerator[Piece | None, None], *, usage: bool) -> AsyncIterator[bytes]:
+        """The reply as server-sent events, with a comment where a piece is None. A failure ends it with an error."""
         yield self._chunk({"role": "assistant", "content": ""})
         calls = 0
         last: dict[str, int] | None = None
         try:
             async for piece in pieces:
                 match piece:
+                    case None:
+                        yield b": keep-alive\n\n"
                     case TextPiece(text):
                         yield self._chunk({"content": text})
                     case CallPiece(call):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import json
 import logging
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from opswarm.errors import (
@@ -20,14 +20,17 @@ from opswarm.errors import (
     ModelUnknown,
     ModelUnreachable,
 )
-from opswarm.models.chat import CallPiece, ChatRequest, Piece, StopPiece, TextPiece, ToolCall, UsagePiece
-from opswarm.settings import Models, secret
-from services.model_gateway.tiers import ollama_base
+from opswarm.models.chat import ChatRequest, Message, Piece, ToolCall
+from opswarm.models.chunks import Reply, read_chunk
+from opswarm.settings import Models
+from services.model_gateway.access import OLLAMA, anthropic_key, api_base, openai_key
 
 log = logging.getLogger(__name__)
 
 _import = asyncio.Lock()
-_MAX_CALLS = 64
+
+_SLACK_SECONDS = 15.0
+"""How much longer than this module LiteLLM waits: it calls a model that is silent midway a broken network."""
 
 
 class Provider:
@@ -41,17 +44,19 @@ class Provider:
         litellm = await _load()
         _declare(litellm, model)
         arguments = {**self._arguments(request, model), "stream": True, "stream_options": {"include_usage": True}}
+        silence = self._settings.timeout_seconds
+        first_by = asyncio.get_running_loop().time() + silence
         try:
-            async with asyncio.timeout(self._settings.timeout_seconds):
+            async with asyncio.timeout_at(first_by):
                 chunks = await litellm.acompletion(**arguments)
-            async with aclosing(_pieces(chunks, model, self._settings.timeout_seconds)) as pieces:
+            async with aclosing(_pieces(chunks, model, silence, first_by)) as pieces:
                 async for piece in pieces:
                     yield piece
         except ModelFailed:
             raise
         except TimeoutError as error:
             raise ModelUnreachable(
-                f"{model} was silent for {self._settings.timeout_seconds:.0f} s.",
+                f"{model} was silent for {silence:.0f} s.",
                 hint="Raise models.timeout_seconds, or use a smaller model.",
             ) from error
         except Exception as error:  # LiteLLM raises what its providers do; it is translated, never shown.
@@ -59,44 +64,40 @@ class Provider:
             raise translate(error, model) from error
 
     def _arguments(self, request: ChatRequest, model: str) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
-            "model": model,
-            "messages": [m.wire() for m in request.messages],
-            "timeout": self._settings.timeout_seconds,
+        return {
+            **replace(request, model=model, messages=tuple(map(_sendable, request.messages))).wire(),
+            "timeout": self._settings.timeout_seconds + _SLACK_SECONDS,
             "num_retries": 0,
             "max_retries": 0,
             **self._access(model),
         }
-        if request.tools:
-            arguments["tools"] = [t.wire() for t in request.tools]
-        if request.schema is not None:
-            arguments["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {"name": "reply", "schema": dict(request.schema), "strict": True},
-            }
-        if request.max_tokens is not None:
-            arguments["max_tokens"] = request.max_tokens
-        return arguments
 
     def _access(self, model: str) -> dict[str, Any]:
         """Key and base URL of the model's provider, given with the call so that they stay out of the environment."""
-        settings = self._settings
         provider = model.partition("/")[0]
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {"api_base": api_base(provider, self._settings)}
         if provider == "anthropic":
-            found["api_key"] = secret(settings.anthropic_api_key, settings.anthropic_api_key_file, "ANTHROPIC_API_KEY")
-            found["api_base"] = settings.anthropic_api_base
+            found["api_key"] = anthropic_key(self._settings)
             if not found["api_key"]:
                 raise ModelKeyRejected("There is no Anthropic key.", hint="Set ANTHROPIC_API_KEY.")
-        elif provider in ("ollama", "ollama_chat"):
-            found["api_base"] = ollama_base(settings) or "http://127.0.0.1:11434"
-            found["num_ctx"] = settings.ollama_num_ctx
+        elif provider in OLLAMA:
+            found["num_ctx"] = self._settings.ollama_num_ctx
         elif provider == "openai":
-            found["api_key"] = secret(settings.openai_api_key, settings.openai_api_key_file, "OPENAI_API_KEY")
-            found["api_base"] = settings.openai_api_base
-            if not found["api_key"] and found["api_base"]:
-                found["api_key"] = "none"
+            found["api_key"] = openai_key(self._settings) or ("none" if found["api_base"] else None)
         return {k: v for k, v in found.items() if v is not None}
+
+
+def _sendable(message: Message) -> Message:
+    """The message with no tool arguments but objects: LiteLLM fails on others for Anthropic and Ollama."""
+
+    def mended(call: ToolCall) -> ToolCall:
+        try:
+            call.parsed()
+        except ModelReplyInvalid:
+            return replace(call, arguments="{}")
+        return call
+
+    return replace(message, tool_calls=tuple(map(mended, message.tool_calls)))
 
 
 async def _load() -> Any:
@@ -107,6 +108,8 @@ async def _load() -> Any:
         litellm.telemetry = False
         litellm.suppress_debug_info = True
         litellm.drop_params = True
+        for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+            logging.getLogger(name).handlers.clear()  # They write past our log, where keys are masked.
         logging.getLogger("LiteLLM").setLevel(logging.ERROR)
         return litellm
 
@@ -118,48 +121,25 @@ def _declare(litellm: Any, model: str) -> None:
     event loop (seen in 1.110), and everything else the gateway does would wait for it.
     """
     provider, _, name = model.partition("/")
-    if provider in ("ollama", "ollama_chat") and f"ollama/{name}" not in litellm.model_cost:
+    if provider in OLLAMA and f"ollama/{name}" not in litellm.model_cost:
         litellm.model_cost[f"ollama/{name}"] = {"litellm_provider": "ollama", "mode": "chat"}
 
 
-async def _pieces(chunks: Any, model: str, silence: float) -> AsyncGenerator[Piece, None]:
-    calls: dict[int, list[str]] = {}
-    stopped = ""
-    usage: Any = None
+async def _pieces(chunks: Any, model: str, silence: float, first_by: float) -> AsyncGenerator[Piece, None]:
+    reply = Reply(model)
     source = aiter(chunks)
+    deadline = first_by
     while True:
         try:
-            async with asyncio.timeout(silence):
+            async with asyncio.timeout_at(deadline):
                 chunk = await anext(source)
         except StopAsyncIteration:
             break
-        for choice in chunk.choices:
-            if choice.delta.content:
-                yield TextPiece(choice.delta.content)
-            _collect(calls, choice.delta.tool_calls)
-            stopped = choice.finish_reason or stopped
-        usage = getattr(chunk, "usage", None) or usage
-    for index, (identifier, name, arguments) in sorted(calls.items()):
-        yield CallPiece(ToolCall(identifier or f"call_{index}", name, arguments or "{}"))
-    if usage is not None:
-        details = getattr(usage, "prompt_tokens_details", None)
-        cached = getattr(details, "cached_tokens", None) or getattr(usage, "cache_read_input_tokens", None) or 0
-        yield UsagePiece(model, usage.prompt_tokens or 0, usage.completion_tokens or 0, cached)
-    if not stopped:
-        raise ModelReplyInvalid("The model's reply broke off in the middle.", hint="Ask again.")
-    yield StopPiece("tool_calls" if calls else stopped, model)
-
-
-def _collect(calls: dict[int, list[str]], fragments: Any) -> None:
-    for fragment in fragments or ():
-        index = fragment.index or 0
-        if index not in calls and len(calls) >= _MAX_CALLS:
-            raise ModelReplyInvalid("The model asked for too many tools at once.")
-        parts = calls.setdefault(index, ["", "", ""])
-        parts[0] = parts[0] or fragment.id or ""
-        parts[1] = parts[1] or fragment.function.name or ""
-        piece = fragment.function.arguments or ""
-        parts[2] += piece if isinstance(piece, str) else json.dumps(piece)
+        for piece in reply.add(read_chunk(chunk)):
+            yield piece
+        deadline = asyncio.get_running_loop().time() + silence
+    for piece in reply.end():
+        yield piece
 
 
 def translate(error: Exception, model: str) -> ModelFailed:
@@ -167,7 +147,7 @@ def translate(error: Exception, model: str) -> ModelFailed:
     import litellm.exceptions as known
 
     provider = model.partition("/")[0]
-    local = provider in ("ollama", "ollama_chat")
+    local = provider in OLLAMA
     match error:
         case known.AuthenticationError() | known.PermissionDeniedError():
             return ModelKeyRejected(
@@ -190,6 +170,8 @@ def translate(error: Exception, model: str) -> ModelFailed:
             if local and "does not support tools" in str(error):
                 return ModelUnknown(f"{model} can't call tools.", hint="Choose one that can, such as qwen3.")
             return ModelFailed(f"{provider} refused the request to {model}.", hint="The gateway's log has its type.")
+    if _is_defect(error):
+        return _unreadable(provider, model)
     return ModelFailed(f"The call of {model} failed.", hint="The gateway's log has the error's type.")
 
 
@@ -201,12 +183,28 @@ def _unreachable(error: Exception, provider: str, model: str, local: bool) -> Mo
         return ModelUnknown(f"{model} can't call tools.", hint="Choose an Ollama model that can, such as qwen3.")
     if "overloaded" in text or getattr(error, "status_code", None) == 529:
         return ModelBusy(f"{provider} is overloaded.", hint="Wait and ask again.", retry_after=_wait(error))
+    if _is_defect(error):
+        return _unreadable(provider, model)
     hint = "Is `ollama serve` running there?" if local else "Check the network and the provider's status page."
     return ModelUnreachable(f"{provider} can't be reached for {model}.", hint=hint)
+
+
+def _unreadable(provider: str, model: str) -> ModelFailed:
+    return ModelReplyInvalid(f"{provider} sent a reply of {model} that can't be read.", hint="Ask again.")
+
+
+def _is_defect(error: BaseException) -> bool:
+    """Whether LiteLLM stumbled over what it was sent. It says so as if there had been no connection."""
+    inner: BaseException | None = error
+    seen: list[BaseException] = []
+    while isinstance(inner, BaseException) and inner not in seen:
+        seen.append(inner)
+        inner = getattr(inner, "original_exception", None) or inner.__cause__ or inner.__context__
+    return isinstance(seen[-1], TypeError | AttributeError | LookupError | ValueError)
 
 
 def _wait(error: Exception) -> float | None:
     response = getattr(error, "response", None)
     headers: Mapping[str, str] = getattr(response, "headers", None) or {}
     value = headers.get("retry-after", "")
-    return float(value) if value.isdigit() else None
+    return float(value) if value.isdecimal() and len(value) <= 6 else None

@@ -71,13 +71,9 @@ async def test_a_crash_loop_counts_on_and_its_states_agree(start: Start) -> None
         ended = status["lastState"]["terminated"]
         assert (ended["exitCode"], ended["reason"]) == (137, "OOMKilled")
         if state == "running":
-            assert parse_instant(status["state"]["running"]["startedAt"]) >= parse_instant(
-                ended["finishedAt"]
-            )
+            assert parse_instant(status["state"]["running"]["startedAt"]) >= parse_instant(ended["finishedAt"])
         elif state == "waiting":
-            assert status["state"]["waiting"]["message"].startswith(
-                "back-off 5m0s restarting failed container=app"
-            )
+            assert status["state"]["waiting"]["message"].startswith("back-off 5m0s restarting failed container=app")
         assert status["restartCount"] in (before, before + 1)
         before = status["restartCount"]
     # 800 seconds hold two rounds of five minutes' back-off and a short run.
@@ -90,9 +86,7 @@ async def test_the_back_off_event_counts_on(start: Start) -> None:
 
     async def count() -> int:
         found = (await served.get(path, fieldSelector="reason=BackOff,involvedObject.kind=Pod"))["items"]
-        assert len(found) == 1 and found[0]["message"].startswith(
-            "Back-off restarting failed container app in pod"
-        )
+        assert len(found) == 1 and found[0]["message"].startswith("Back-off restarting failed container app in pod")
         return int(found[0]["count"])
 
     first = await count()
@@ -117,9 +111,7 @@ async def test_going_back_to_the_old_image_heals_the_typo(start: Start) -> None:
     assert (await served.pod("media", "radarr"))["status"]["containerStatuses"][0]["ready"] is True
     conditions = {
         item["type"]: item["reason"]
-        for item in (await served.get("/apis/apps/v1/namespaces/media/deployments/radarr"))["status"][
-            "conditions"
-        ]
+        for item in (await served.get("/apis/apps/v1/namespaces/media/deployments/radarr"))["status"]["conditions"]
     }
     assert conditions == {"Available": "MinimumReplicasAvailable", "Progressing": "NewReplicaSetAvailable"}
 
@@ -145,9 +137,7 @@ async def test_services_list_only_the_pods_that_are_ready(start: Start) -> None:
     endpoints = await served.get("/api/v1/namespaces/media/endpoints/jellyfin")
     assert "addresses" not in endpoints["subsets"][0] and endpoints["subsets"][0]["notReadyAddresses"]
     selector = "kubernetes.io/service-name=jellyfin"
-    slices = await served.get(
-        "/apis/discovery.k8s.io/v1/namespaces/media/endpointslices", labelSelector=selector
-    )
+    slices = await served.get("/apis/discovery.k8s.io/v1/namespaces/media/endpointslices", labelSelector=selector)
     assert [item["conditions"]["ready"] for item in slices["items"][0]["endpoints"]] == [False]
 
 

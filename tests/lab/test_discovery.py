@@ -56,9 +56,7 @@ async def test_openapi_documents_are_valid_and_name_the_paths(healthy: Served) -
 
 async def test_every_listable_resource_of_the_discovery_can_be_listed(healthy: Served) -> None:
     roots = ["/api/v1"]
-    roots += [
-        f"/apis/{v['groupVersion']}" for g in (await healthy.get("/apis"))["groups"] for v in g["versions"]
-    ]
+    roots += [f"/apis/{v['groupVersion']}" for g in (await healthy.get("/apis"))["groups"] for v in g["versions"]]
     listed = 0
     for root in roots:
         for item in (await healthy.get(root))["resources"]:

@@ -27,9 +27,7 @@ async def test_what_rbac_does_not_allow_is_forbidden_in_its_words(healthy: Serve
             'API group "" in the namespace "network"'
         )
         everywhere = await http.get("/api/v1/pods")
-        assert everywhere.json()["message"].endswith(
-            'cannot list resource "pods" in API group "" at the cluster scope'
-        )
+        assert everywhere.json()["message"].endswith('cannot list resource "pods" in API group "" at the cluster scope')
         named = await http.get("/apis/apps/v1/namespaces/media/deployments/radarr")
         assert named.json()["message"].startswith('deployments.apps "radarr" is forbidden: User ')
         assert (await http.get("/apis/apps/v1/namespaces/media/deployments/sonarr")).status_code == 200
@@ -101,9 +99,7 @@ async def test_a_not_found_status_names_what_was_not_found(healthy: Served) -> N
 
 
 async def test_only_json_can_be_had(healthy: Served) -> None:
-    response = await healthy.http.get(
-        "/api/v1/pods", headers={"Accept": "application/vnd.kubernetes.protobuf"}
-    )
+    response = await healthy.http.get("/api/v1/pods", headers={"Accept": "application/vnd.kubernetes.protobuf"})
     assert (response.status_code, response.json()["reason"]) == (406, "NotAcceptable")
 
 

@@ -38,9 +38,7 @@ async def test_items_come_in_the_order_of_their_keys(healthy: Served) -> None:
         ("nothing/here", set()),
     ],
 )
-async def test_label_selectors_choose_by_the_whole_grammar(
-    healthy: Served, selector: str, apps: set[str]
-) -> None:
+async def test_label_selectors_choose_by_the_whole_grammar(healthy: Served, selector: str, apps: set[str]) -> None:
     found = await healthy.get("/api/v1/namespaces/media/pods", labelSelector=selector)
     assert {item["metadata"]["labels"]["app.kubernetes.io/name"] for item in found["items"]} == apps
 
@@ -100,9 +98,7 @@ async def test_the_remaining_count_is_left_out_when_a_selector_is_used(healthy: 
         ({"resourceVersion": "99999999999"}, 504, "Timeout"),
     ],
 )
-async def test_bad_list_options_are_refused(
-    healthy: Served, params: dict[str, str], code: int, reason: str
-) -> None:
+async def test_bad_list_options_are_refused(healthy: Served, params: dict[str, str], code: int, reason: str) -> None:
     response = await healthy.http.get("/api/v1/pods", params=params)
     assert (response.status_code, response.json()["reason"]) == (code, reason)
 

@@ -54,15 +54,11 @@ async def test_a_container_must_be_named_where_there_are_several(shared: Start) 
 async def test_the_previous_log_is_that_of_the_container_before(shared: Start) -> None:
     served = await shared("app-crash")
     pod = await served.pod("media", "prowlarr")
-    assert (
-        'password authentication failed for user "prowlarr"' in (await log(served, pod, previous="true")).text
-    )
+    assert 'password authentication failed for user "prowlarr"' in (await log(served, pod, previous="true")).text
     assert "password authentication failed" in (await log(served, pod)).text
     never = await served.pod("media", "sonarr")
     refused = (await log(served, never, previous="true")).json()
-    assert refused["message"] == (
-        f'previous terminated container "app" in pod "{never["metadata"]["name"]}" not found'
-    )
+    assert refused["message"] == (f'previous terminated container "app" in pod "{never["metadata"]["name"]}" not found')
 
 
 @pytest.mark.parametrize(
@@ -76,9 +72,7 @@ async def test_a_container_that_waits_has_no_log(
     shared: Start, scenario: str, app: str, namespace: str, why: str
 ) -> None:
     served = await shared(scenario)
-    found = await served.get(
-        f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"app.kubernetes.io/name={app}"
-    )
+    found = await served.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"app.kubernetes.io/name={app}")
     pod = next(p for p in found["items"] if "waiting" in p["status"]["containerStatuses"][0]["state"])
     refused = await log(served, pod)
     assert refused.status_code == 400

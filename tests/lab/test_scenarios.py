@@ -48,17 +48,13 @@ def unhealthy(lab: Lab) -> set[str]:
             found.add(f"Pod {namespace_of(pod)}/{pod['metadata']['labels']['app.kubernetes.io/name']}")
     for one in lab.store.all("deployments.apps"):
         status = one["status"]
-        complete = (
-            status.get("updatedReplicas", 0) == status.get("availableReplicas", 0) == one["spec"]["replicas"]
-        )
+        complete = status.get("updatedReplicas", 0) == status.get("availableReplicas", 0) == one["spec"]["replicas"]
         if not complete or not all(condition_is(one, kind) for kind in ("Available", "Progressing")):
             found.add(f"Deployment {namespace_of(one)}/{name_of(one)}")
     for one in lab.store.all("statefulsets.apps"):
         if one["status"]["readyReplicas"] != one["spec"]["replicas"]:
             found.add(f"StatefulSet {namespace_of(one)}/{name_of(one)}")
-    found |= {
-        f"Job {name_of(job)}" for job in lab.store.all("jobs.batch") if not condition_is(job, "Complete")
-    }
+    found |= {f"Job {name_of(job)}" for job in lab.store.all("jobs.batch") if not condition_is(job, "Complete")}
     for claim in lab.store.all("persistentvolumeclaims"):
         if claim["status"]["phase"] != "Bound":
             found.add(f"PersistentVolumeClaim {namespace_of(claim)}/{name_of(claim)}")
@@ -93,9 +89,7 @@ def strings(value: Any) -> list[str]:
 def test_the_cluster_without_a_scenario_is_healthy(base: Lab) -> None:
     assert unhealthy(base) == set()
     assert not [event for event in base.store.all("events") if event["type"] == "Warning"]
-    workloads = sum(
-        len(base.store.all(f"{kind}.apps")) for kind in ("deployments", "statefulsets", "daemonsets")
-    )
+    workloads = sum(len(base.store.all(f"{kind}.apps")) for kind in ("deployments", "statefulsets", "daemonsets"))
     assert workloads >= 40
 
 
@@ -108,11 +102,7 @@ def test_the_healthy_cluster_holds_benign_noise(base: Lab) -> None:
     assert any(one["spec"]["replicas"] == 0 for one in base.store.all("deployments.apps"))
     kinds = {service["spec"]["type"] for service in base.store.all("services")}
     assert "ExternalName" in kinds
-    bare = [
-        s
-        for s in base.store.all("services")
-        if "selector" not in s["spec"] and s["spec"]["type"] == "ClusterIP"
-    ]
+    bare = [s for s in base.store.all("services") if "selector" not in s["spec"] and s["spec"]["type"] == "ClusterIP"]
     assert all(base.store.get("endpoints", namespace_of(service), name_of(service)) for service in bare)
 
 
@@ -129,9 +119,7 @@ def test_the_fifteen_first_scenarios_are_there() -> None:
 
 
 @pytest.mark.parametrize("scenario", available(), ids=lambda one: one.name)
-def test_a_scenario_shows_its_evidence_and_harms_nothing_else(
-    scenario: Scenario, base: Lab, healthy_text: str
-) -> None:
+def test_a_scenario_shows_its_evidence_and_harms_nothing_else(scenario: Scenario, base: Lab, healthy_text: str) -> None:
     lab = lab_with(scenario.name)
     truth = scenario.truth
     resource = next(item for item in STORED if item.kind == truth.object.kind)
@@ -175,9 +163,7 @@ def spec_changes(before: Lab, after: Lab) -> set[tuple[str, str, str]]:
 
 
 def _content(obj: Obj) -> str:
-    return json.dumps(
-        {key: value for key, value in obj.items() if key not in ("metadata", "status")}, sort_keys=True
-    )
+    return json.dumps({key: value for key, value in obj.items() if key not in ("metadata", "status")}, sort_keys=True)
 
 
 def test_an_unknown_scenario_names_those_there_are() -> None:

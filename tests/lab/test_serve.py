@@ -135,9 +135,7 @@ async def test_kubectl_applies_labels_and_deletes_a_manifest(shared: Start, tmp_
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "applied"}, "data": {"a": "b"}}
     manifest.write_text(json.dumps(body))
     assert "configmap/applied created" in await kubectl(served, tmp_path, "apply", "-f", str(manifest))
-    assert "configmap/applied labeled" in await kubectl(
-        served, tmp_path, "label", "cm", "applied", "seen=yes"
-    )
+    assert "configmap/applied labeled" in await kubectl(served, tmp_path, "label", "cm", "applied", "seen=yes")
     manifest.write_text(json.dumps({**body, "data": {"a": "c"}}))
     assert "configmap/applied configured" in await kubectl(served, tmp_path, "apply", "-f", str(manifest))
     stored = await served.get("/api/v1/namespaces/default/configmaps/applied")

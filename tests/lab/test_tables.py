@@ -63,9 +63,7 @@ async def test_the_status_column_says_what_is_wrong(
     shared: Start, scenario: str, namespace: str, app: str, status: str
 ) -> None:
     served = await shared(scenario)
-    found = await rows(
-        served, f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"app.kubernetes.io/name={app}"
-    )
+    found = await rows(served, f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"app.kubernetes.io/name={app}")
     assert [row["Status"] for row in found.values()] == [status]
 
 
@@ -73,9 +71,7 @@ async def test_include_object_decides_what_each_row_carries(shared: Start) -> No
     served = await shared()
     for include, kind in (("", "PartialObjectMetadata"), ("Object", "Node"), ("None", None)):
         body = (
-            await served.http.get(
-                "/api/v1/nodes", params={"includeObject": include}, headers={"Accept": ACCEPT}
-            )
+            await served.http.get("/api/v1/nodes", params={"includeObject": include}, headers={"Accept": ACCEPT})
         ).json()
         assert body["rows"][0].get("object", {}).get("kind") == kind
 
@@ -85,9 +81,7 @@ async def test_the_status_of_a_crashing_pod_passes_through_its_states(shared: St
     seen = set()
     for _ in range(60):
         served.run(10, step=10)
-        found = await rows(
-            served, "/api/v1/namespaces/media/pods", labelSelector="app.kubernetes.io/name=sonarr"
-        )
+        found = await rows(served, "/api/v1/namespaces/media/pods", labelSelector="app.kubernetes.io/name=sonarr")
         seen |= {row["Status"] for row in found.values()}
         if {"Running", "CrashLoopBackOff"} <= seen:
             break

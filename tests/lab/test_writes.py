@@ -19,9 +19,7 @@ CONFIGS = "/api/v1/namespaces/media/configmaps"
 
 
 async def patch(served: Served, path: str, kind: str, body: Any, **params: Any) -> Any:
-    return await served.http.patch(
-        path, content=json.dumps(body), headers={"Content-Type": kind}, params=params
-    )
+    return await served.http.patch(path, content=json.dumps(body), headers={"Content-Type": kind}, params=params)
 
 
 async def test_a_merge_patch_changes_the_object_and_its_generation(start: Start) -> None:
@@ -53,14 +51,8 @@ async def test_a_json_patch_is_applied_whole_or_not_at_all(start: Start) -> None
 
 async def test_a_strategic_patch_merges_containers_by_name(start: Start) -> None:
     served = await start()
-    body = {
-        "spec": {
-            "template": {"spec": {"containers": [{"name": "app", "env": [{"name": "NEW", "value": "1"}]}]}}
-        }
-    }
-    container = (await patch(served, SONARR, STRATEGIC, body)).json()["spec"]["template"]["spec"][
-        "containers"
-    ][0]
+    body = {"spec": {"template": {"spec": {"containers": [{"name": "app", "env": [{"name": "NEW", "value": "1"}]}]}}}}
+    container = (await patch(served, SONARR, STRATEGIC, body)).json()["spec"]["template"]["spec"]["containers"][0]
     assert container["image"].startswith("ghcr.io/home-operations/sonarr")
     assert {"name": "NEW", "value": "1"} in container["env"] and len(container["env"]) > 3
 
@@ -139,9 +131,7 @@ async def test_a_pod_is_deleted_only_if_its_uid_is_the_expected_one(start: Start
     path = f"/api/v1/namespaces/media/pods/{pod['metadata']['name']}"
     refused = await served.http.request("DELETE", path, json={"preconditions": {"uid": "other"}})
     assert (refused.status_code, refused.json()["reason"]) == (409, "Conflict")
-    deleted = await served.http.request(
-        "DELETE", path, json={"preconditions": {"uid": pod["metadata"]["uid"]}}
-    )
+    deleted = await served.http.request("DELETE", path, json={"preconditions": {"uid": pod["metadata"]["uid"]}})
     assert deleted.json()["kind"] == "Pod" and deleted.json()["metadata"]["deletionTimestamp"]
 
 
@@ -158,9 +148,7 @@ async def test_a_scale_changes_only_the_replicas(start: Start) -> None:
 
 async def test_an_eviction_that_breaks_a_budget_is_refused(start: Start) -> None:
     served = await start()
-    found = await served.names(
-        "/api/v1/namespaces/network/pods", labelSelector="app.kubernetes.io/name=ingress-nginx"
-    )
+    found = await served.names("/api/v1/namespaces/network/pods", labelSelector="app.kubernetes.io/name=ingress-nginx")
     answers = []
     for name in found:
         body = {

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,59 +10,17 @@ import httpx
 import pytest
 
 from opswarm.errors import ModelBusy, ModelFailed, ModelKeyRejected, ModelUnknown, ModelUnreachable
-from opswarm.guard.exchange import Exchange
-from opswarm.guard.keys import make_person_token, signing_key, verifier
-from opswarm.guard.principal import Kind, Principal
-from opswarm.models.chat import CallPiece, ChatRequest, Message, Piece, TextPiece, ToolSchema, UsagePiece
+from opswarm.guard.keys import make_person_token
+from opswarm.models.chat import CallPiece, ChatRequest, Message, UsagePiece
 from opswarm.models.client import GatewayClient
 from opswarm.settings import Models
 from services.model_gateway.app import create_app
 from services.model_gateway.tiers import resolve
+from tests.services.model_gateway.gate import KEY, LITELLM_WARNS, TOOL, gateway, text
 from tests.support.hosting import free_port, serving, settings_at
-from tests.support.scripted_models import Reply, Script, anthropic, ollama
+from tests.support.scripted_models import Reply, anthropic, ollama
 
-pytestmark = [
-    # LiteLLM's own code and its dependencies warn; what they warn of is not ours to mend.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-]
-KEY = "sk-ant-" + "q" * 40
-TOOL = ToolSchema("diagnose", "Diagnose.", {"type": "object", "properties": {"name": {"type": "string"}}})
-
-
-@dataclass
-class Gate:
-    client: GatewayClient
-    http: httpx.AsyncClient
-    script: Script
-
-    async def ask(self, model: str, *, tools: tuple[ToolSchema, ...] = (), **more: Any) -> list[Piece]:
-        request = ChatRequest((Message("user", "what is broken?"),), model=model, tools=tools, **more)
-        return [p async for p in self.client.stream(request)]
-
-
-@asynccontextmanager
-async def gateway(tmp_path: Path, *replies: Reply, wire: Any = anthropic, **models: Any) -> AsyncIterator[Gate]:
-    script = Script(list(replies))
-    settings = settings_at(tmp_path)
-    async with AsyncExitStack() as stack:
-        provider = await stack.enter_async_context(serving(wire(script)))
-        chosen = Models(
-            anthropic_api_key=KEY, anthropic_api_base=provider, ollama_api_base=provider, timeout_seconds=5, **models
-        )
-        settings = settings.updated({"models": chosen})
-        url = await stack.enter_async_context(serving(create_app(settings).app()))
-        person = Principal(kind=Kind.PERSON, subject="person:ann")
-        token = Exchange(signing_key(settings), verifier(settings)).for_agent(person, "devops", "t1")
-        headers = {"Authorization": f"Bearer {token}"}
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, headers=headers, timeout=20))
-        yield Gate(GatewayClient(url, http, lambda: token), http, script)
-
-
-def text(pieces: list[Piece]) -> str:
-    return "".join(p.text for p in pieces if isinstance(p, TextPiece))
+pytestmark = LITELLM_WARNS
 
 
 @pytest.mark.parametrize(("wire", "model"), [(anthropic, "anthropic/claude-x"), (ollama, "ollama_chat/qwen3")])

@@ -28,9 +28,7 @@ def merged(base: Any, over: Any) -> Any:
     return over
 
 
-def meta(
-    name: str, namespace: str = "media", age: float = 7200, owner: Obj | None = None, **more: Any
-) -> Obj:
+def meta(name: str, namespace: str = "media", age: float = 7200, owner: Obj | None = None, **more: Any) -> Obj:
     found: Obj = {"name": name, "uid": str(UUID(int=next(_UIDS))), "creationTimestamp": ago(age), **more}
     if namespace:
         found["namespace"] = namespace
@@ -75,9 +73,7 @@ def replicaset(owner: Obj, **more: Any) -> Obj:
     base = {
         "apiVersion": "apps/v1",
         "kind": "ReplicaSet",
-        "metadata": meta(
-            f"{name}-{HASH}", space, owner=owner, labels={"app": name, "pod-template-hash": HASH}
-        ),
+        "metadata": meta(f"{name}-{HASH}", space, owner=owner, labels={"app": name, "pod-template-hash": HASH}),
         "spec": {"replicas": owner["spec"]["replicas"], "template": owner["spec"]["template"]},
         "status": {
             "replicas": owner["spec"]["replicas"],
@@ -162,9 +158,7 @@ def stack(*statuses: Obj, name: str = "sonarr", ready: int = 0, replicas: int = 
     return [top, middle, pod(*statuses, owner=middle, **more)]
 
 
-def event(
-    about: Obj, reason: str, message: str, *, seconds: float = 180, count: int = 1, container: str = ""
-) -> Obj:
+def event(about: Obj, reason: str, message: str, *, seconds: float = 180, count: int = 1, container: str = "") -> Obj:
     where = about["metadata"]
     return {
         "apiVersion": "v1",
@@ -189,9 +183,7 @@ def event(
     }
 
 
-def unscheduled(
-    owner: Obj | None = None, message: str = "", *, claim: str = "", name: str = "", **more: Any
-) -> Obj:
+def unscheduled(owner: Obj | None = None, message: str = "", *, claim: str = "", name: str = "", **more: Any) -> Obj:
     """A pod that the scheduler finds no node for."""
     found = pod(owner=owner, node="", phase="Pending", name=name, **more)
     found["spec"]["containers"] = [
@@ -286,9 +278,7 @@ def ingress(name: str = "sonarr", *, backend: str = "sonarr", port: Obj | None =
 def healthy(name: str = "sonarr") -> list[Obj]:
     """A workload with everything around it in order."""
     objects = stack(status(name, ready=True), name=name, ready=1)
-    objects[2]["spec"]["containers"][0]["ports"] = [
-        {"name": "http", "containerPort": 8989, "protocol": "TCP"}
-    ]
+    objects[2]["spec"]["containers"][0]["ports"] = [{"name": "http", "containerPort": 8989, "protocol": "TCP"}]
     return [*objects, service(name), ingress(name, backend=name), node(), storage_class()]
 
 
@@ -297,9 +287,7 @@ def snap(*objects: Obj | list[Obj], missing: Mapping[str, str] | None = None) ->
     return Snapshot.from_objects(flat, missing)
 
 
-def run(
-    *objects: Obj | list[Obj], scope: Scope | None = None, missing: Mapping[str, str] | None = None
-) -> Report:
+def run(*objects: Obj | list[Obj], scope: Scope | None = None, missing: Mapping[str, str] | None = None) -> Report:
     return diagnose(snap(*objects, missing=missing), scope or Scope(), NOW)
 
 

@@ -75,10 +75,7 @@ def test_a_job_that_failed_days_ago_is_low() -> None:
 
 def test_a_newer_run_that_ended_well_settles_an_older_failure() -> None:
     top = cron()
-    assert (
-        causes(run(top, job("backup-1", top, 7200, **failed()), job("backup-2", top, 3600, **complete())))
-        == []
-    )
+    assert causes(run(top, job("backup-1", top, 7200, **failed()), job("backup-2", top, 3600, **complete()))) == []
 
 
 def test_a_newer_run_that_is_still_going_settles_nothing() -> None:
@@ -109,6 +106,4 @@ def test_a_job_that_still_tries_is_low() -> None:
 def test_a_cron_job_that_can_not_be_scheduled_is_told() -> None:
     top = cron()
     words = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
-    assert causes(run(top, event(top, "TooManyMissedTimes", words))) == [
-        "CronJob media/backup: TooManyMissedTimes"
-    ]
+    assert causes(run(top, event(top, "TooManyMissedTimes", words))) == ["CronJob media/backup: TooManyMissedTimes"]

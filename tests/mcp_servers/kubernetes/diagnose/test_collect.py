@@ -15,9 +15,7 @@ from tests.mcp_servers.kubernetes.diagnose.build import NOW, causes, ended, serv
 class Cluster:
     """Lists from memory; `broken` maps a resource to what its list raises, logs by (container, previous)."""
 
-    def __init__(
-        self, objects: list[dict[str, Any]], broken: Mapping[str, OpswarmError] | None = None
-    ) -> None:
+    def __init__(self, objects: list[dict[str, Any]], broken: Mapping[str, OpswarmError] | None = None) -> None:
         self.objects = objects
         self.broken = broken or {}
         self.written: dict[bool, str | OpswarmError] = {}
@@ -62,22 +60,17 @@ async def test_items_without_a_kind_get_that_of_their_list() -> None:
 async def test_a_namespace_limits_what_is_listed() -> None:
     cluster = Cluster([])
     await collect(cluster, Scope(namespace="media"))
-    assert set(cluster.asked) == {(name, "media") for name in NAMESPACED} | {
-        (name, "") for name in CLUSTER_WIDE
-    }
+    assert set(cluster.asked) == {(name, "media") for name in NAMESPACED} | {(name, "") for name in CLUSTER_WIDE}
 
 
 async def test_what_is_forbidden_is_said_and_not_guessed() -> None:
     denied = PermissionDenied("The cluster's RBAC denies this: endpointslices is forbidden.")
-    report = await diagnosed(
-        Cluster([service("web")], {"endpointslices.discovery.k8s.io": denied, "nodes": denied})
-    )
+    report = await diagnosed(Cluster([service("web")], {"endpointslices.discovery.k8s.io": denied, "nodes": denied}))
     assert report.findings == ()
     text = render(report)
     assert text.startswith("No problems found (checked 1 object in 1 namespace).")
     assert (
-        "Not checked: endpointslices (forbidden: The cluster's RBAC denies this: endpointslices is forbidden."
-        in text
+        "Not checked: endpointslices (forbidden: The cluster's RBAC denies this: endpointslices is forbidden." in text
     )
 
 
@@ -103,9 +96,7 @@ async def test_pods_that_are_forbidden_are_not_an_error() -> None:
 
 async def test_the_previous_log_tells_why() -> None:
     cluster = Cluster(crashed())
-    cluster.written = {
-        True: "2026-03-05T11:59:00.123456789Z starting\n2026-03-05T11:59:01Z FATAL: bad password\n"
-    }
+    cluster.written = {True: "2026-03-05T11:59:00.123456789Z starting\n2026-03-05T11:59:01Z FATAL: bad password\n"}
     report = await diagnosed(cluster)
     assert "log (previous) sonarr: FATAL: bad password" in told(report)
     assert "starting" not in told(report)

@@ -30,17 +30,13 @@ def test_a_chain_of_consequences_ends_at_its_first_cause() -> None:
     report = run(top, middle, pending, broken, storage_class(), service(), ingress())
     finding = only(report)
     assert str(finding.object) == "PersistentVolumeClaim media/data"
-    assert {"Deployment media/sonarr", "Service media/sonarr", "Ingress media/sonarr"} == set(
-        map(str, finding.affects)
-    )
+    assert {"Deployment media/sonarr", "Service media/sonarr", "Ingress media/sonarr"} == set(map(str, finding.affects))
     assert "event" not in told(report) and "pod has unbound immediate PersistentVolumeClaims" in told(report)
 
 
 def test_replicas_with_different_causes_are_told_apart() -> None:
     objects = stack(waiting("CrashLoopBackOff", last=ended(137, "OOMKilled")), replicas=2)
-    other = pod(
-        waiting("CreateContainerConfigError", 'secret "x" not found'), owner=objects[1], name="sonarr-other"
-    )
+    other = pod(waiting("CreateContainerConfigError", 'secret "x" not found'), owner=objects[1], name="sonarr-other")
     assert set(causes(run(objects, other))) == {
         "Deployment media/sonarr: OOMKilled",
         "Deployment media/sonarr: MissingSecret",
@@ -49,9 +45,7 @@ def test_replicas_with_different_causes_are_told_apart() -> None:
 
 def test_two_containers_with_one_cause_are_one_finding() -> None:
     bad = 'secret "x" not found'
-    objects = stack(
-        waiting("CreateContainerConfigError", bad), waiting("CreateContainerConfigError", bad, name="two")
-    )
+    objects = stack(waiting("CreateContainerConfigError", bad), waiting("CreateContainerConfigError", bad, name="two"))
     finding = only(run(objects))
     assert finding.count == 1
     assert {"container sonarr waiting", "container two waiting"} <= {line.source for line in finding.evidence}

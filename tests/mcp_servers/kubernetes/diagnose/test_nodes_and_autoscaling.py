@@ -57,9 +57,7 @@ def metrics_api() -> dict[str, Any]:
         "kind": "APIService",
         "metadata": meta("v1beta1.metrics.k8s.io", ""),
         "spec": {"service": {"name": "metrics-server", "namespace": "media"}},
-        "status": {
-            "conditions": [{**row, "message": "endpoints for service/metrics-server have no addresses"}]
-        },
+        "status": {"conditions": [{**row, "message": "endpoints for service/metrics-server have no addresses"}]},
     }
 
 
@@ -92,9 +90,7 @@ def test_no_node_left_is_critical() -> None:
 @pytest.mark.parametrize("kind", ["MemoryPressure", "DiskPressure", "PIDPressure"])
 def test_pressure_is_reported(kind: str) -> None:
     full = node()
-    full["status"]["conditions"].append(
-        {"type": kind, "status": "True", "reason": "KubeletHas", "message": "x"}
-    )
+    full["status"]["conditions"].append({"type": kind, "status": "True", "reason": "KubeletHas", "message": "x"})
     assert causes(run(full)) == [f"Node worker-1: {kind}"]
 
 
@@ -147,9 +143,7 @@ def test_an_autoscaler_at_its_maximum_is_low() -> None:
 
 def test_an_autoscaler_whose_target_is_gone() -> None:
     row = {"type": "AbleToScale", "status": "False", "reason": "FailedGetScale"}
-    words = (
-        'the HPA controller was unable to get the target\'s current scale: deployments.apps "gone" not found'
-    )
+    words = 'the HPA controller was unable to get the target\'s current scale: deployments.apps "gone" not found'
     report = run(healthy(), hpa({**row, "message": words}, target="gone"))
     assert causes(report) == ["HorizontalPodAutoscaler media/sonarr: ScaleTargetMissing"]
     assert causes(run(hpa(target="gone"), missing={"deployments.apps": "forbidden"})) == []

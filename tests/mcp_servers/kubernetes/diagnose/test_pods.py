@@ -69,18 +69,14 @@ def test_a_runtime_error_without_a_message_is_read_from_the_last_exit() -> None:
 
 def test_a_sandbox_that_can_not_be_made_is_a_network_problem() -> None:
     objects = stack(waiting("ContainerCreating"), phase="Pending")
-    message = (
-        'Failed to create pod sandbox: rpc error: plugin type="flannel" failed (add): open /run/subnet.env'
-    )
+    message = 'Failed to create pod sandbox: rpc error: plugin type="flannel" failed (add): open /run/subnet.env'
     assert only(run(objects, event(objects[2], "FailedCreatePodSandBox", message))).cause == "SandboxFailed"
 
 
 def test_a_sandbox_that_its_nodes_network_prevents_belongs_to_the_node() -> None:
     objects = stack(waiting("ContainerCreating"), phase="Pending")
     message = "network is not ready: container runtime network not ready: NetworkReady=false"
-    report = run(
-        objects, event(objects[2], "NetworkNotReady", message), node(ready="False"), node("worker-2")
-    )
+    report = run(objects, event(objects[2], "NetworkNotReady", message), node(ready="False"), node("worker-2"))
     assert causes(report) == ["Node worker-1: NodeNotReady"]
 
 
@@ -177,10 +173,7 @@ def test_a_slow_start_is_given_the_time_its_startup_probe_gives() -> None:
 
 def test_old_probe_failures_of_a_ready_pod_are_noise() -> None:
     objects = stack(status(ready=True), ready=1)
-    assert (
-        causes(run(objects, event(objects[2], "Unhealthy", "Readiness probe failed: x", container="sonarr")))
-        == []
-    )
+    assert causes(run(objects, event(objects[2], "Unhealthy", "Readiness probe failed: x", container="sonarr"))) == []
 
 
 def test_a_readiness_gate_that_is_not_met_is_told() -> None:

@@ -159,7 +159,5 @@ def test_objects_with_missing_or_odd_fields_do_no_harm() -> None:
 def test_a_crash_and_the_probe_of_the_same_pod_are_one_finding() -> None:
     objects = stack(waiting("CrashLoopBackOff"), status(name="other"))
     objects[2]["spec"]["containers"][1]["readinessProbe"] = {"tcpSocket": {"port": 80}}
-    unhealthy = event(
-        objects[2], "Unhealthy", "Readiness probe failed: connection refused", container="other"
-    )
+    unhealthy = event(objects[2], "Unhealthy", "Readiness probe failed: connection refused", container="other")
     assert causes(run(objects, unhealthy)) == ["Deployment media/sonarr: CrashLoopBackOff"]

@@ -68,9 +68,7 @@ def test_an_unknown_name_gets_close_ones() -> None:
 
 def test_a_claim_shows_what_waits_for_it() -> None:
     waits = unscheduled(SONARR[1], "0/1 nodes are available: 1 Insufficient cpu.", claim="sonarr")
-    report = run(
-        SONARR[:2], waits, claim(phase="Bound"), RADARR, node(), scope=Scope("media", "pvc", "sonarr")
-    )
+    report = run(SONARR[:2], waits, claim(phase="Bound"), RADARR, node(), scope=Scope("media", "pvc", "sonarr"))
     assert causes(report) == ["Deployment media/sonarr: InsufficientResources"]
 
 

@@ -34,9 +34,8 @@ def test_an_out_of_memory_kill_names_the_limit() -> None:
         "high",
     )
     assert "limit of 256Mi" in finding.title
-    assert (
-        "container sonarr last exit: OOMKilled, code 137, memory limit 256Mi, 60s ago, 12 restarts"
-        in told(run(objects))
+    assert "container sonarr last exit: OOMKilled, code 137, memory limit 256Mi, 60s ago, 12 restarts" in told(
+        run(objects)
     )
 
 
@@ -103,9 +102,7 @@ def test_containers_that_can_not_be_started_say_why(reason: str, message: str, c
 
 
 def test_a_crash_is_seen_between_two_crashes() -> None:
-    objects = stack(
-        status(running={"startedAt": "2026-03-05T11:59:50Z"}, restarts=5, last=ended(1, seconds=12))
-    )
+    objects = stack(status(running={"startedAt": "2026-03-05T11:59:50Z"}, restarts=5, last=ended(1, seconds=12)))
     assert only(run(objects)).cause == "CrashLoopBackOff"
 
 

@@ -102,9 +102,7 @@ def test_volumes_that_can_not_be_mounted_say_why(reason: str, message: str, caus
 
 def test_a_mount_that_failed_before_the_container_ran_is_over() -> None:
     objects = stack(status(ready=True), ready=1)
-    late = event(
-        objects[2], "FailedMount", 'MountVolume.SetUp failed for volume "b" : configmap "b" not found'
-    )
+    late = event(objects[2], "FailedMount", 'MountVolume.SetUp failed for volume "b" : configmap "b" not found')
     assert causes(run(objects, late)) == []
 
 
@@ -159,9 +157,7 @@ def test_a_claim_with_an_unknown_class_needs_no_event() -> None:
 
 def test_a_claim_that_waits_for_its_first_consumer_is_in_order() -> None:
     pending = claim()
-    wait = event(
-        pending, "WaitForFirstConsumer", "waiting for first consumer to be created before binding", count=90
-    )
+    wait = event(pending, "WaitForFirstConsumer", "waiting for first consumer to be created before binding", count=90)
     assert causes(run(pending, wait, storage_class())) == []
     assert causes(run(pending, storage_class())) == []
 

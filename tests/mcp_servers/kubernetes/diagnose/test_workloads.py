@@ -126,9 +126,7 @@ def test_stateful_sets_and_daemon_sets_are_counted(kind: str) -> None:
 def test_a_stateful_set_whose_pod_is_refused_tells_why() -> None:
     broken = stateful("db")
     words = 'create Pod db-1 in StatefulSet db failed error: pods "db-1" is forbidden: exceeded quota: media'
-    assert causes(run(broken, event(broken, "FailedCreate", words))) == [
-        "StatefulSet media/db: QuotaExceeded"
-    ]
+    assert causes(run(broken, event(broken, "FailedCreate", words))) == ["StatefulSet media/db: QuotaExceeded"]
 
 
 def test_a_pod_its_replica_set_and_its_deployment_are_one_finding() -> None:

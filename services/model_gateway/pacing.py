@@ -1,0 +1,28 @@
+"""Telling a waiting client that its reply is still being worked on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from opswarm.models.chat import Piece
+
+
+async def paced(source: AsyncGenerator[Piece, None], seconds: float) -> AsyncGenerator[Piece | None, None]:
+    """The pieces of `source`, and None whenever `seconds` went by without one. Closes `source` at its end."""
+    async with aclosing(source):
+        while True:
+            awaited = asyncio.ensure_future(anext(source))
+            try:
+                while not (await asyncio.wait((awaited,), timeout=seconds))[0]:
+                    yield None
+            finally:
+                if not awaited.done():
+                    awaited.cancel()
+                    await asyncio.wait((awaited,))
+            try:
+                piece = awaited.result()
+            except StopAsyncIteration:
+                return
+            yield piece

@@ -1,0 +1,86 @@
+"""The gateway on loopback before a scripted provider."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import ASGIApp
+
+from opswarm.guard.keys import signing_key
+from opswarm.guard.principal import Kind, Principal
+from opswarm.guard.tokens import AUDIENCE_GATEWAY
+from opswarm.models.chat import ChatRequest, Message, Piece, TextPiece, ToolSchema
+from opswarm.models.client import GatewayClient
+from opswarm.settings import Models
+from services.model_gateway.app import create_app
+from tests.support.hosting import serving, settings_at
+from tests.support.scripted_models import Reply, Script, anthropic
+
+LITELLM_WARNS = [
+    # LiteLLM's own code and its dependencies warn; what they warn of is not ours to mend.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+KEY = "sk-ant-" + "q" * 40
+TOOL = ToolSchema("diagnose", "Diagnose.", {"type": "object", "properties": {"name": {"type": "string"}}})
+
+
+@dataclass
+class Gate:
+    client: GatewayClient
+    http: httpx.AsyncClient
+    script: Script
+
+    async def ask(self, model: str, *, tools: tuple[ToolSchema, ...] = (), **more: Any) -> list[Piece]:
+        request = ChatRequest((Message("user", "what is broken?"),), model=model, tools=tools, **more)
+        return [p async for p in self.client.stream(request)]
+
+    async def post(self, **body: Any) -> httpx.Response:
+        """The answer to a request of an OpenAI client; a message and the playbook where none are given."""
+        body = {"model": "offline/playbook", "messages": [{"role": "user", "content": "x"}], **body}
+        return await self.http.post("/v1/chat/completions", json=body)
+
+
+@asynccontextmanager
+async def gateway(tmp_path: Path, *replies: Reply, wire: Any = anthropic, **models: Any) -> AsyncIterator[Gate]:
+    """A gateway whose Anthropic and Ollama are one scripted server that speaks `wire`."""
+    script = Script(list(replies))
+    async with gateway_to(tmp_path, wire(script), script, **models) as gate:
+        yield gate
+
+
+@asynccontextmanager
+async def gateway_to(
+    tmp_path: Path, provider: ASGIApp, script: Script | None = None, *, keep_alive: float = 15.0, **models: Any
+) -> AsyncIterator[Gate]:
+    """A gateway to which `provider` is every provider."""
+    settings = settings_at(tmp_path)
+    async with AsyncExitStack() as stack:
+        base = await stack.enter_async_context(serving(provider))
+        given = {
+            "anthropic_api_key": KEY,
+            "anthropic_api_base": base,
+            "ollama_api_base": base,
+            "openai_api_base": base,
+            "timeout_seconds": 5,
+        }
+        settings = settings.updated({"models": Models(**{**given, **models})})
+        app = create_app(settings, keep_alive_seconds=keep_alive).app()
+        url = await stack.enter_async_context(serving(app))
+        person = Principal(kind=Kind.PERSON, subject="person:ann")
+        token = signing_key(settings).mint(person, [AUDIENCE_GATEWAY], seconds=600)
+        headers = {"Authorization": f"Bearer {token}"}
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, headers=headers, timeout=20))
+        yield Gate(GatewayClient(url, http, lambda: token), http, script or Script([]))
+
+
+def text(pieces: list[Piece]) -> str:
+    return "".join(p.text for p in pieces if isinstance(p, TextPiece))
