@@ -34,6 +34,7 @@ from opswarm.store.tasks import CONTEXT_LENGTH, ID_LENGTH, TERMINAL, Tasks
 
 log = logging.getLogger(__name__)
 
+_CLOSING = "The agent is being stopped. Ask again when it runs."
 AGENT_STATE = "agent"
 PARKED_SECONDS = 1800.0
 
@@ -83,11 +84,17 @@ class Handler(DefaultRequestHandlerV2):
             interrupted_task_timeout=PARKED_SECONDS,
         )
         self._store = store
+        self._sealed = _Sealed()
         self._beginning: dict[tuple[str, str], asyncio.Lock] = {}
+
+    async def aclose(self) -> None:
+        """Ends the work in flight; what is asked from now on is refused."""
+        self._sealed.closing = True
+        await super().aclose()
 
     async def on_message_send(self, params: SendMessageRequest, context: ServerCallContext) -> Message | Task:
         _check(params.message)
-        with _Sealed():
+        with self._sealed:
             async with self._one_at_a_time(params.message, context):
                 if (known := await self._repeated(params.message, context)) is not None:
                     return known
@@ -98,7 +105,7 @@ class Handler(DefaultRequestHandlerV2):
         self, params: SendMessageRequest, context: ServerCallContext
     ) -> AsyncGenerator[Any, None]:
         _check(params.message)
-        with _Sealed():
+        with self._sealed:
             async with AsyncExitStack() as stack:
                 beginning = await stack.enter_async_context(AsyncExitStack())
                 await beginning.enter_async_context(self._one_at_a_time(params.message, context))
@@ -117,24 +124,24 @@ class Handler(DefaultRequestHandlerV2):
                     yield event
 
     async def on_get_task(self, params: GetTaskRequest, context: ServerCallContext) -> Task | None:
-        with _Sealed():
+        with self._sealed:
             found: Task | None = await super().on_get_task(params, context)
             return found
 
     async def on_list_tasks(self, params: ListTasksRequest, context: ServerCallContext) -> ListTasksResponse:
-        with _Sealed():
+        with self._sealed:
             page: ListTasksResponse = await super().on_list_tasks(params, context)
             return page
 
     async def on_cancel_task(self, params: CancelTaskRequest, context: ServerCallContext) -> Task | None:
-        with _Sealed():
+        with self._sealed:
             task: Task | None = await super().on_cancel_task(params, context)
             return task
 
     async def on_subscribe_to_task(
         self, params: SubscribeToTaskRequest, context: ServerCallContext
     ) -> AsyncGenerator[Any, None]:
-        with _Sealed():
+        with self._sealed:
             async with aclosing(super().on_subscribe_to_task(params, context)) as events:
                 async for event in events:
                     yield event
@@ -160,6 +167,8 @@ class Handler(DefaultRequestHandlerV2):
 class _Sealed:
     """Lets A2A errors through and turns everything else into one that tells nothing but that it broke."""
 
+    closing = False
+
     def __enter__(self) -> None:
         return None
 
@@ -167,6 +176,8 @@ class _Sealed:
         if isinstance(error, OpswarmError):
             raise InternalError(str(error), data={SAFE: error.code}) from None
         if isinstance(error, Exception) and not isinstance(error, A2AError):
+            if self.closing:
+                raise InternalError(_CLOSING, data={SAFE: "unavailable"}) from None
             log.error("an A2A request broke", exc_info=error)
             raise InternalError(BROKE) from None
 

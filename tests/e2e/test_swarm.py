@@ -237,7 +237,7 @@ def test_ctrl_c_stops_everything_with_turns_in_flight(tmp_path: Path) -> None:
     model.server_close()
     assert took < 5
     assert process.returncode == 0, complaints
-    assert "Traceback" not in complaints and "never awaited" not in complaints
+    assert "Traceback" not in complaints and "never awaited" not in complaints, complaints
     with sqlite3.connect(here.home / "state" / "data" / "orchestrator.db") as database:
         states = {s for (s,) in database.execute("SELECT state FROM tasks")}
     assert states <= {4, 5}, "failed or canceled, none left working"
