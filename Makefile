@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV := $(VENV)/bin/uv
 
-.PHONY: help up demo test lint docs lock clean
+.PHONY: help up demo test bench lint docs lock clean
 
 help:            ## say what can be made
 	@grep -E '^[a-z]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/: *.*## /\t/' | expand -t 10
@@ -33,6 +33,9 @@ demo: $(STAMP)   ## one story from start to end, checked against the truth
 
 test: $(STAMP)   ## run the tests
 	@$(BIN)/python -m pytest -q -rs -n 2
+
+bench: $(STAMP)  ## what a turn costs, against the SDKs and the bare wire
+	@$(BIN)/python -m bench
 
 lint: $(STAMP)   ## format, style, types and layers
 	@$(BIN)/ruff check .
