@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.authentication import SimpleUser
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 
 Check = Callable[[], Awaitable[None]]
 """Says whether a dependency answers: returns, or raises `OpswarmError` with the reason."""
+
+_LEFT = 499
+"""What proxies (nginx first) count a request as whose client did not wait for the answer."""
 
 _CHECK_SECONDS = 4.0
 _OPEN = re.compile(
@@ -88,7 +92,12 @@ class Service:
             routes=[*own, *self.routes],
             lifespan=lifespan,
             middleware=[Middleware(_Door, service=self)],
-            exception_handlers={OpswarmError: _on_error, HTTPException: _on_http_error, Exception: _on_defect},
+            exception_handlers={
+                OpswarmError: _on_error,
+                HTTPException: _on_http_error,
+                ClientDisconnect: _on_left,
+                Exception: _on_defect,
+            },
         )
 
     async def _readyz(self, request: Request) -> Response:
@@ -181,10 +190,37 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     return JSONResponse(body, status_code=error.status_code, headers=error.headers)
 
 
+async def _on_left(request: Request, error: Exception) -> Response:
+    return Response(status_code=_LEFT)
+
+
 async def _on_defect(request: Request, error: Exception) -> Response:
     """The process boundary: the log gets the details, the client a sentence."""
     log.error("request to %s broke", request.url.path, exc_info=error)
     return error_response(OpswarmError("The service broke on this request.", hint="Its log has the details."))
+
+
+T = TypeVar("T")
+
+
+async def unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """Does the work while the client is there; it is cancelled when the client leaves. The body must be read."""
+    working = asyncio.ensure_future(work)
+    listening = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait((working, listening), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        for task in (working, listening):
+            task.cancel()
+        await asyncio.gather(working, listening, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -27,10 +27,13 @@ from opswarm import telemetry
 from opswarm.a2a import rpc, wire
 from opswarm.a2a.coalesce import coalesced
 from opswarm.a2a.handler import Handler, text_of
+from opswarm.a2a.openai import ChatDoor
+from opswarm.a2a.wire import HISTORY_KEY
 from opswarm.agent.events import Event, Failed, Finished, TextDelta
 from opswarm.errors import LimitExceeded, OpswarmError
 from opswarm.guard import principal as principals
 from opswarm.guard.principal import Kind, Principal
+from opswarm.guard.untrusted import clean
 from opswarm.models.chat import Message
 from opswarm.service import WORK_HEADER, incoming_token, incoming_work, read_body
 from opswarm.store.tasks import Tasks
@@ -38,6 +41,7 @@ from opswarm.store.tasks import Tasks
 log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 1.0
+_MOST_BROUGHT = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +122,12 @@ class _Executor(AgentExecutor):
     async def _input(self, context: RequestContext) -> TurnInput:
         assert context.message is not None and context.task_id and context.context_id
         owner = context.call_context.user.user_name
-        earlier = await self._store.conversation(context.context_id, owner)
-        history = [m for e in earlier for m in (Message("user", e.question), Message("assistant", e.answer))]
         principal = principals.current() or Principal(kind=Kind.SERVICE, subject=owner)
         metadata = {**context.metadata, **MessageToDict(context.message.metadata)}
+        history = _brought(metadata.get(HISTORY_KEY))
+        if history is None:
+            earlier = await self._store.conversation(context.context_id, owner)
+            history = [m for e in earlier for m in (Message("user", e.question), Message("assistant", e.answer))]
         return TurnInput(
             text_of(context.message),
             context.task_id,
@@ -132,6 +138,18 @@ class _Executor(AgentExecutor):
             metadata,
             incoming_work.get(),
         )
+
+
+def _brought(given: Any) -> list[Message] | None:
+    """The conversation that the caller brought along, the newest of it; None when it brought none."""
+    if not isinstance(given, list):
+        return None
+    found = []
+    for item in given[-_MOST_BROUGHT:]:
+        role, content = (item.get("role"), item.get("content")) if isinstance(item, dict) else (None, None)
+        if role in ("user", "assistant") and isinstance(content, str):
+            found.append(Message(role, clean(content)))
+    return found
 
 
 class A2AServer:
@@ -158,6 +176,10 @@ class A2AServer:
             endpoints.append(Route(prefix, self._rpc, methods=["POST"]))
             endpoints.append(Route(f"{prefix}/", self._rpc, methods=["POST"]))
         return [*cards, *endpoints]
+
+    def chat_routes(self, agents: Callable[[], Collection[str]]) -> list[BaseRoute]:
+        """The OpenAI endpoints; `agents` names who may be asked for as a model, the first being this agent."""
+        return ChatDoor(self._handler, _CallContexts().build, agents, self._max_bytes).routes()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

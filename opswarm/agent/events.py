@@ -86,5 +86,18 @@ Event = Annotated[
     Field(discriminator="kind"),
 ]
 
+
+def line(event: Event) -> str:
+    """What happens on the way to an answer, as a line for a person; "" for what is not such a thing."""
+    match event:
+        case Delegated(agent=agent, because=because):
+            return f"→ {agent} ({because})"
+        case ToolStarted(tool=tool, arguments=arguments):
+            return f"· {tool}({', '.join(f'{k}={v}' for k, v in arguments.items())})"
+        case ToolFinished(tool=tool, ok=ok, summary=summary, seconds=seconds):
+            return f"  {'✓' if ok else '✗'} {tool} {seconds:.2f} s  {summary[:100]}"
+    return ""
+
+
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 """Reads an event from its JSON object; raises `pydantic.ValidationError`."""

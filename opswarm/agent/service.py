@@ -137,7 +137,7 @@ def agent_service(
     checks |= {label: answers(http, label, settings.address(peer)) for peer, label in peers.items()}
     return Service(
         name=name,
-        routes=server.routes(),
+        routes=[*server.routes(), *server.chat_routes(lambda: (name,))],
         verifier=verifier(settings),
         audiences=(turn_audience(name), AUDIENCE_PERSON),
         lifespan=lifespan,

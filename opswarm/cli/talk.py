@@ -16,7 +16,7 @@ import httpx
 from opswarm import telemetry
 from opswarm.a2a.client import RemoteAgent
 from opswarm.a2a.wire import AGENT_KEY
-from opswarm.agent.events import Delegated, Event, Failed, Finished, TextDelta, ToolFinished, ToolStarted
+from opswarm.agent.events import Delegated, Event, Failed, Finished, TextDelta, ToolFinished, ToolStarted, line
 from opswarm.cli import running
 from opswarm.errors import OpswarmError
 from opswarm.guard.keys import find_token
@@ -108,14 +108,8 @@ class _Screen:
                 self._out.write(safe)
                 self._out.flush()
                 self._at_line_start = safe.endswith("\n") if safe else self._at_line_start
-            case Delegated(agent=agent, because=because):
-                self._aside(f"→ {agent} ({because})")
-            case ToolStarted(tool=tool, arguments=arguments):
-                shown = ", ".join(f"{k}={v}" for k, v in arguments.items())
-                self._aside(f"· {tool}({shown})")
-            case ToolFinished(tool=tool, ok=ok, summary=summary, seconds=seconds):
-                mark = "✓" if ok else "✗"
-                self._aside(f"  {mark} {tool} {seconds:.2f} s  {summary[:100]}")
+            case Delegated() | ToolStarted() | ToolFinished():
+                self._aside(line(event))
             case Failed(message=message):
                 self._end_line()
                 self._err.write(f"{clean(message)}\n")

@@ -142,6 +142,13 @@ class TextPiece:
 
 
 @dataclass(frozen=True, slots=True)
+class ReasoningPiece:
+    """What happens on the way to the answer; clients show it apart from the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallPiece:
     call: ToolCall
 
@@ -162,7 +169,7 @@ class StopPiece:
     model: str = field(default="")
 
 
-Piece = TextPiece | CallPiece | UsagePiece | StopPiece
+Piece = TextPiece | ReasoningPiece | CallPiece | UsagePiece | StopPiece
 
 
 class ChatModel(Protocol):

@@ -6,7 +6,8 @@ import json
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from typing import Any
+from contextlib import aclosing
+from typing import Any, TypeVar
 
 from opswarm.errors import OpswarmError, wire_code
 from opswarm.guard.redaction import redact
@@ -14,10 +15,13 @@ from opswarm.models.chat import (
     CallPiece,
     Message,
     Piece,
+    ReasoningPiece,
     StopPiece,
     TextPiece,
     UsagePiece,
 )
+
+P = TypeVar("P", Piece, Piece | None)
 
 
 class Writer:
@@ -53,6 +57,8 @@ class Writer:
                         yield b": keep-alive\n\n"
                     case TextPiece(text):
                         yield self._chunk({"content": text})
+                    case ReasoningPiece(text):
+                        yield self._chunk({"reasoning_content": text})
                     case CallPiece(call):
                         fragment = {"index": calls, **Message("assistant", "", (call,)).wire()["tool_calls"][0]}
                         calls += 1
@@ -71,6 +77,7 @@ class Writer:
     async def whole(self, pieces: AsyncGenerator[Piece, None]) -> dict[str, Any]:
         """The reply as one object."""
         text: list[str] = []
+        reasoning: list[str] = []
         calls: list[CallPiece] = []
         usage = _usage(UsagePiece(self._model))
         reason = "stop"
@@ -78,6 +85,8 @@ class Writer:
             match piece:
                 case TextPiece(said):
                     text.append(said)
+                case ReasoningPiece(said):
+                    reasoning.append(said)
                 case CallPiece():
                     calls.append(piece)
                 case UsagePiece():
@@ -85,8 +94,24 @@ class Writer:
                 case StopPiece(why):
                     reason = why
         message = Message("assistant", "".join(text), tuple(c.call for c in calls)).wire()
+        if reasoning:
+            message["reasoning_content"] = "".join(reasoning)
         choice = {"index": 0, "message": message, "finish_reason": reason}
         return {**self._envelope("chat.completion", [choice]), "usage": usage}
+
+
+async def whole(writer: Writer, source: AsyncGenerator[Piece, None]) -> dict[str, Any]:
+    """The reply as one object; the source is closed at its end."""
+    async with aclosing(source) as pieces:
+        return await writer.whole(pieces)
+
+
+async def after(first: Piece | None, rest: AsyncGenerator[P, None]) -> AsyncGenerator[Piece | None, None]:
+    """`first`, which was waited for to know whether there is a reply at all, and the rest of it."""
+    async with aclosing(rest) as pieces:
+        yield first
+        async for piece in pieces:
+            yield piece
 
 
 def error_body(error: OpswarmError) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from a2a.helpers import new_text_message
 from a2a.server.context import ServerCallContext
@@ -26,6 +26,7 @@ from google.protobuf.message import DecodeError
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Index,
     Integer,
     LargeBinary,
@@ -97,6 +98,24 @@ class Exchange:
     answer: str
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _uninterrupted(
+    method: Callable[Concatenate[Tasks, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[Tasks, P], Coroutine[Any, Any, R]]:
+    """Lets a statement end when its caller is cancelled: broken off in the middle, the driver loses its connection."""
+
+    async def run(self: Tasks, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        task = asyncio.create_task(method(self, *args, **kwargs))
+        self._at_work.add(task)
+        task.add_done_callback(self._at_work.discard)
+        return await asyncio.shield(task)
+
+    return run
+
+
 class Tasks(TaskStore):
     """The task store of one service. `executor` names this process among replicas on the same database.
 
@@ -120,6 +139,7 @@ class Tasks(TaskStore):
         self._saved: dict[str, int] = {}
         self._unwritten: OrderedDict[str, tuple[str, Task]] = OrderedDict()
         self._ended = 0
+        self._at_work: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
         """Makes the table where it is missing and fails what a former run of this process left unfinished.
@@ -148,14 +168,15 @@ class Tasks(TaskStore):
         except (TimeoutError, SQLAlchemyError, OSError):
             log.warning("some tasks of %s could not be written at the end; the next start fails them", self._service)
         self._live.clear()
+        if self._at_work:
+            await asyncio.wait(self._at_work, timeout=_CLOSE_SECONDS)
         await asyncio.shield(asyncio.create_task(self._engine.dispose()))
 
     async def ping(self) -> None:
         """Raises `Unavailable` when the database does not answer, or has not taken what it was given."""
         try:
             await self._catch_up()
-            async with self._engine.connect() as connection:
-                await connection.execute(select(1))
+            await self._select_one()
         except (SQLAlchemyError, OSError) as error:
             raise Unavailable(f"The database of {self._service} does not answer.") from error
 
@@ -197,6 +218,7 @@ class Tasks(TaskStore):
         if self._ended % _PRUNE_EVERY == 0:
             await self._tidied()
 
+    @_uninterrupted
     async def _write(self, task: Task, owner: str) -> None:
         row = {
             "service": self._service,
@@ -226,6 +248,7 @@ class Tasks(TaskStore):
         except (SQLAlchemyError, OSError):
             log.exception("the database of %s could not be tidied", self._service)
 
+    @_uninterrupted
     async def _prune(self) -> None:
         before = time.time_ns() - int(self._keep_days * 86_400e9)
         ended = tasks.c.state.in_([int(s) for s in TERMINAL])
@@ -263,8 +286,7 @@ class Tasks(TaskStore):
             )
         query = query.order_by(tasks.c.updated_ns.desc(), tasks.c.id.desc()).limit(size + 1)
         found = await self._bodies(query)
-        async with self._engine.connect() as connection:
-            total = (await connection.execute(select(func.count()).select_from(tasks).where(*mine))).scalar_one()
+        total = await self._count(mine)
         page, more = found[:size], len(found) > size
         token = ""
         if more:
@@ -316,6 +338,7 @@ class Tasks(TaskStore):
         found = await self._bodies(query)
         return [Exchange(question_of(t), answer_of(t)) for t in reversed(found)]
 
+    @_uninterrupted
     async def _sweep(self) -> None:
         query = select(tasks.c.body, tasks.c.owner).where(
             tasks.c.service == self._service,
@@ -337,6 +360,18 @@ class Tasks(TaskStore):
                     )
                 )
 
+    @_uninterrupted
+    async def _select_one(self) -> None:
+        async with self._engine.connect() as connection:
+            await connection.execute(select(1))
+
+    @_uninterrupted
+    async def _count(self, where: Sequence[ColumnElement[bool]]) -> int:
+        async with self._engine.connect() as connection:
+            found: int = (await connection.execute(select(func.count()).select_from(tasks).where(*where))).scalar_one()
+            return found
+
+    @_uninterrupted
     async def _bodies(self, query: Select[bytes]) -> Sequence[Task]:
         async with self._engine.connect() as connection:
             found = [_parsed(body) for body in (await connection.execute(query)).scalars()]

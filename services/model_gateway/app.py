@@ -18,16 +18,16 @@ from opswarm.guard import principal as principals
 from opswarm.guard.keys import verifier
 from opswarm.guard.tokens import AUDIENCE_GATEWAY, AUDIENCE_PERSON
 from opswarm.models.chat import ChatRequest, Piece, UsagePiece
+from opswarm.models.completions import Writer, after, whole
 from opswarm.models.playbook import MODEL as PLAYBOOK
 from opswarm.models.playbook import Playbook
-from opswarm.service import Service, error_response, read_body
+from opswarm.models.request import read_request
+from opswarm.service import Service, error_response, read_body, unless_gone
 from opswarm.settings import Settings
 from services.model_gateway.access import anthropic_key, openai_key
-from services.model_gateway.completions import Writer
 from services.model_gateway.pacing import paced
 from services.model_gateway.provider import Provider
 from services.model_gateway.readiness import answering
-from services.model_gateway.request import read_request
 from services.model_gateway.tiers import TIERS, names, resolve
 
 log = logging.getLogger(__name__)
@@ -52,14 +52,13 @@ class Gateway:
         writer = Writer(model)
         source = self._reply(asked.request, model)
         if not asked.stream:
-            async with aclosing(source) as whole:
-                return JSONResponse(await writer.whole(whole))
+            return JSONResponse(await unless_gone(request, whole(writer, source)))
         pieces = paced(source, self._keep_alive)
         try:
-            first = await anext(pieces)
+            first = await unless_gone(request, anext(pieces))
         except OpswarmError as error:
             return _refusal(error)
-        body = writer.stream(_after(first, pieces), usage=asked.usage)
+        body = writer.stream(after(first, pieces), usage=asked.usage)
         return StreamingResponse(body, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
     async def models(self, request: Request) -> Response:
@@ -89,13 +88,6 @@ class Gateway:
         finally:
             telemetry.MODEL_CALLS.labels(label, outcome).inc()
             log.info("model %s called by %s: %s", model, principals.current(), outcome)
-
-
-async def _after(first: Piece | None, rest: AsyncGenerator[Piece | None, None]) -> AsyncGenerator[Piece | None, None]:
-    async with aclosing(rest) as pieces:
-        yield first
-        async for piece in pieces:
-            yield piece
 
 
 def _playable(asked: ChatRequest) -> ChatRequest:

@@ -116,6 +116,7 @@ def create_app(settings: Settings) -> Service:
         Route("/oauth/token", tokens.exchange, methods=["POST"]),
         Route("/.well-known/jwks.json", tokens.keys, methods=["GET"]),
         *server.routes(),
+        *server.chat_routes(lambda: (NAME, *addresses)),
     ]
     checks = {
         "database": store.ping,

@@ -52,6 +52,20 @@ def test_a_named_agent_answers_about_one_workload(swarm: Machine) -> None:
     assert "256Mi" in said and "radarr" not in said
 
 
+def test_any_openai_client_can_ask(swarm: Machine) -> None:
+    with httpx.Client(base_url=url(swarm), headers={"Authorization": f"Bearer {token(swarm)}"}, timeout=30) as http:
+        models = [m["id"] for m in http.get("/v1/models").json()["data"]]
+        messages = [{"role": "user", "content": "why is sonarr crash looping?"}]
+        body = http.post("/v1/chat/completions", json={"model": "orchestrator", "messages": messages}).json()
+        earlier = [*messages, {"role": "assistant", "content": "It is out of memory."}]
+        more = [*earlier, {"role": "user", "content": "what is wrong with it?"}]
+        follow = http.post("/v1/chat/completions", json={"model": "devops", "messages": more}).json()
+    message = body["choices"][0]["message"]
+    assert models == ["orchestrator", "devops"]
+    assert "OOMKilled" in message["content"] and "diagnose(name=sonarr)" in message["reasoning_content"]
+    assert "diagnose(name=sonarr)" in follow["choices"][0]["message"]["reasoning_content"]
+
+
 def test_other_questions_find_their_tool(swarm: Machine) -> None:
     for question, truth in (
         ("list the pods in media", "jellyfin"),

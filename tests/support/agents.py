@@ -61,4 +61,5 @@ def echo_service(
     store = Tasks(f"sqlite+aiosqlite:///{path}", name)
     server = A2AServer(name, card, echo, store, max_bytes=settings.server.max_request_bytes)
     audiences = (turn_audience(name), AUDIENCE_PERSON)
-    return Service(name, server.routes(), verifier(settings), audiences, lifespan=server.lifespan)
+    routes = [*server.routes(), *server.chat_routes(lambda: (name, "other"))]
+    return Service(name, routes, verifier(settings), audiences, lifespan=server.lifespan)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from opswarm.errors import InvalidInput
 from opswarm.models.chat import ChatRequest, Message, Options, ToolCall, ToolSchema
-from services.model_gateway.request import read_request
+from opswarm.models.request import read_request
 from tests.services.model_gateway.gate import LITELLM_WARNS, TOOL, gateway
 from tests.support.scripted_models import Reply, anthropic, ollama
 

@@ -1,0 +1,181 @@
+"""The OpenAI door: an agent as a model of `/v1/chat/completions`, so that any chat client can talk to it.
+
+A turn that comes in here is a task like any other. What happens on the way is `reasoning_content`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import aclosing
+
+from a2a.server.context import ServerCallContext
+from a2a.server.request_handlers import RequestHandler
+from a2a.types import CancelTaskRequest, Message, Part, Role, SendMessageRequest
+from a2a.utils.errors import A2AError
+from a2a.utils.proto_utils import to_stream_response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from opswarm.a2a import wire
+from opswarm.agent.events import Failed, Finished, TextDelta, Usage, line
+from opswarm.errors import InvalidInput, NotFound, OpswarmError, by_code
+from opswarm.guard.untrusted import cap_bytes, clean
+from opswarm.models.chat import ChatRequest, Piece, ReasoningPiece, StopPiece, TextPiece, UsagePiece
+from opswarm.models.completions import Writer, after, whole
+from opswarm.models.request import read_request
+from opswarm.service import error_response, read_body, unless_gone
+
+CHAT_HEADER = "x-openwebui-chat-id"
+TASK_HEADER = "x-openwebui-task"
+
+_CHATS = uuid.UUID("6f0c2a52-5a0b-5d0e-9a55-1f6f0f6f7a11")
+_MOST_HISTORY = 24
+_HISTORY_BYTES = 8_000
+_BACKGROUND = "### Task:"
+"""How Open WebUI begins its own requests for titles, tags and follow-ups, where no header says so."""
+
+
+class ChatDoor:
+    """Serves chat completions and the list of models for one agent's handler."""
+
+    def __init__(
+        self,
+        handler: RequestHandler,
+        call_context: Callable[[Request], ServerCallContext],
+        agents: Callable[[], Collection[str]],
+        max_bytes: int,
+    ) -> None:
+        self._handler = handler
+        self._call_context = call_context
+        self._agents = agents
+        self._max_bytes = max_bytes
+        self._cancelling: set[asyncio.Task[None]] = set()
+
+    def routes(self) -> list[BaseRoute]:
+        return [
+            Route("/v1/models", self._models, methods=["GET"]),
+            Route("/v1/chat/completions", self._completions, methods=["POST"]),
+        ]
+
+    async def _models(self, request: Request) -> Response:
+        entries = [{"id": name, "object": "model", "created": 0, "owned_by": "opswarm"} for name in self._agents()]
+        return JSONResponse({"object": "list", "data": entries})
+
+    async def _completions(self, request: Request) -> Response:
+        asked = read_request(await read_body(request, self._max_bytes))
+        own, *others = self._agents()
+        named = own if asked.request.model == "standard" else asked.request.model
+        if named not in (own, *others):
+            known = ", ".join((own, *others))
+            raise NotFound(f"There is no agent '{cap_bytes(clean(named), 60)}'.", hint=f"The agents are: {known}.")
+        writer = Writer(named)
+        source = _background(asked.request, request.headers.get(TASK_HEADER, ""))
+        if source is None:
+            call = _call(asked.request, named if named != own else "", _chat(request, named))
+            source = self._pieces(call, self._call_context(request))
+        if not asked.stream:
+            return JSONResponse(await unless_gone(request, whole(writer, source)))
+        try:
+            first = await unless_gone(request, anext(source))
+        except OpswarmError as error:
+            await source.aclose()
+            return error_response(error)
+        body = writer.stream(after(first, source), usage=asked.usage)
+        return StreamingResponse(body, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+    async def _pieces(self, call: SendMessageRequest, context: ServerCallContext) -> AsyncGenerator[Piece, None]:
+        reader = wire.Reader()
+        task_id = ""
+        ended = False
+        read = written = cached = 0
+        try:
+            async with aclosing(self._handler.on_message_send_stream(call, context)) as frames:
+                async for raw in frames:
+                    frame = to_stream_response(raw)
+                    task_id = task_id or frame.task.id
+                    for event in reader.read(frame):
+                        match event:
+                            case TextDelta(text=text):
+                                yield TextPiece(text)
+                            case Usage():
+                                read += event.input_tokens
+                                written += event.output_tokens
+                                cached += event.cached_tokens
+                            case Failed(code=code, message=message):
+                                ended = True
+                                raise by_code(code)(message)
+                            case Finished(notice=notice):
+                                ended = True
+                                if notice:
+                                    yield ReasoningPiece(f"{notice}\n")
+                            case _:
+                                if told := clean(line(event)):
+                                    yield ReasoningPiece(f"{told}\n")
+            if not ended:
+                raise OpswarmError("The answer broke off before its end.", hint="Ask again.")
+        except A2AError as error:
+            raise InvalidInput(cap_bytes(clean(str(error)), 400)) from error
+        finally:
+            if task_id and not ended:
+                # On its own: whoever stops reading is being cancelled, and would take this along.
+                task = asyncio.create_task(self._cancel(task_id, context))
+                self._cancelling.add(task)
+                task.add_done_callback(self._cancelling.discard)
+        yield UsagePiece("", read, written, cached)
+        yield StopPiece("stop")
+
+    async def _cancel(self, task_id: str, context: ServerCallContext) -> None:
+        try:
+            await self._handler.on_cancel_task(CancelTaskRequest(id=task_id), context)
+        except A2AError:
+            return  # It has ended by itself.
+
+
+def _chat(request: Request, agent: str) -> str:
+    """The context of a chat that the client keeps under an id of its own; "" for a client that keeps none."""
+    chat = request.headers.get(CHAT_HEADER, "")
+    return f"chat-{uuid.uuid5(_CHATS, f'{request.user.display_name}|{agent}|{chat}')}" if chat else ""
+
+
+def _call(asked: ChatRequest, agent: str, context_id: str) -> SendMessageRequest:
+    """The request as an A2A message. Without a context the conversation is what the client sent, and nothing else."""
+    newest = asked.messages[-1]
+    if newest.role != "user":
+        raise InvalidInput("The last message must be the user's.")
+    message = Message(
+        message_id=uuid.uuid4().hex,
+        role=Role.ROLE_USER,
+        parts=[Part(text=newest.content)],
+        context_id=context_id or f"ctx-{uuid.uuid4()}",
+    )
+    if agent:
+        message.metadata.update({wire.AGENT_KEY: agent})
+    if not context_id:
+        earlier = [m for m in asked.messages[:-1] if m.role in ("user", "assistant") and m.content]
+        kept = [{"role": m.role, "content": cap_bytes(m.content, _HISTORY_BYTES)} for m in earlier[-_MOST_HISTORY:]]
+        message.metadata.update({wire.HISTORY_KEY: kept})
+    return SendMessageRequest(message=message)
+
+
+def _background(asked: ChatRequest, task: str) -> AsyncGenerator[Piece, None] | None:
+    """The answer to a chat program's request for itself (a title, tags, …), made without an agent; None for others."""
+    text = asked.messages[-1].content
+    if not task and not text.lstrip().startswith(_BACKGROUND):
+        return None
+    question = next((m.content for m in asked.messages if m.role == "user" and m.content != text), text)
+    _, found, rest = question.partition("USER: ")
+    words = (rest.splitlines()[0] if found else "").split()
+    title = " ".join(words[:6])[:60] or "Cluster chat"
+    answer = {"title": title, "tags": ["Kubernetes"], "follow_ups": [], "queries": []}
+    wanted = {k: v for k, v in answer.items() if f'"{k}"' in text} or {"title": title}
+    return _said(json.dumps(wanted, ensure_ascii=False))
+
+
+async def _said(text: str) -> AsyncGenerator[Piece, None]:
+    yield TextPiece(text)
+    yield UsagePiece("")
+    yield StopPiece("stop")
