@@ -35,6 +35,9 @@ from opswarm.store.tasks import CONTEXT_LENGTH, ID_LENGTH, TERMINAL, Tasks
 log = logging.getLogger(__name__)
 
 _CLOSING = "The agent is being stopped. Ask again when it runs."
+FRESH = "fresh"
+"""In the state of a call: its conversation has just begun, so there is nothing before it to look for."""
+
 AGENT_STATE = "agent"
 PARKED_SECONDS = 1800.0
 
@@ -69,7 +72,12 @@ class _Contexts(RequestContextBuilder):
             context_id = known.context_id if known else None
         if params is not None and (agent := context.state.get(AGENT_STATE)):
             params.metadata.update({"opswarm/path_agent": agent})
-        return RequestContext(call_context=context, request=params, task_id=task_id, context_id=context_id, task=task)
+        if not context_id:
+            context.state[FRESH] = True
+        built = RequestContext(call_context=context, request=params, task_id=task_id, context_id=context_id, task=task)
+        if not task_id and built.task_id:
+            self._store.expect(built.task_id)
+        return built
 
 
 class Handler(DefaultRequestHandlerV2):

@@ -26,7 +26,7 @@ from starlette.routing import BaseRoute, Route
 from opswarm import telemetry
 from opswarm.a2a import rpc, wire
 from opswarm.a2a.coalesce import coalesced
-from opswarm.a2a.handler import Handler, text_of
+from opswarm.a2a.handler import FRESH, Handler, text_of
 from opswarm.a2a.openai import ChatDoor
 from opswarm.a2a.wire import HISTORY_KEY
 from opswarm.agent.events import Event, Failed, Finished, TextDelta
@@ -125,6 +125,8 @@ class _Executor(AgentExecutor):
         principal = principals.current() or Principal(kind=Kind.SERVICE, subject=owner)
         metadata = {**context.metadata, **MessageToDict(context.message.metadata)}
         history = _brought(metadata.get(HISTORY_KEY))
+        if history is None and context.call_context.state.get(FRESH):
+            history = []
         if history is None:
             earlier = await self._store.conversation(context.context_id, owner)
             history = [m for e in earlier for m in (Message("user", e.question), Message("assistant", e.answer))]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import httpx
 
@@ -25,6 +26,7 @@ from opswarm.telemetry import traceparent
 _SLACK_SECONDS = 15.0
 """How much longer than the gateway the client waits, so that it is the gateway that says what is silent."""
 
+_END_SECONDS = 0.25
 _MAX_LINE = 4 * 1024 * 1024
 
 
@@ -113,8 +115,13 @@ async def _pieces(response: httpx.Response) -> AsyncGenerator[Piece, None]:
                 raise _failure(502, chunk.error, {})
             for piece in reply.add(chunk):
                 yield piece
-    for piece in reply.end():
-        yield piece
+        for piece in reply.end():
+            yield piece
+        # Read to its end the connection can be used again; a gateway that does not end is not waited for.
+        with suppress(TimeoutError, httpx.TransportError):
+            async with asyncio.timeout(_END_SECONDS):
+                async for _ in lines:
+                    pass
 
 
 async def _lines(response: httpx.Response) -> AsyncGenerator[bytes, None]:

@@ -37,11 +37,12 @@ from sqlalchemy import (
     and_,
     delete,
     func,
-    insert,
     or_,
     select,
     update,
 )
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.event import listen
 from sqlalchemy.exc import SQLAlchemyError
@@ -63,10 +64,14 @@ TERMINAL = frozenset(
         TaskState.TASK_STATE_REJECTED,
     }
 )
+_AT_WORK = {TaskState.TASK_STATE_SUBMITTED: TaskState.TASK_STATE_WORKING}
+"""A new task is at work at once: one row says both, and the live task which."""
+
 _UNFINISHED = (TaskState.TASK_STATE_SUBMITTED, TaskState.TASK_STATE_WORKING)
 _BUSY_MILLISECONDS = 3_000
 _MOST_UNWRITTEN = 200
 _PRUNE_EVERY = 200
+_MOST_EXPECTED = 1_000
 _CLOSE_SECONDS = 1.0
 _STOPPED = "The agent was stopped while it worked on this. Ask again."
 _RESTARTED = "The agent was restarted while it worked on this. Ask again."
@@ -129,7 +134,11 @@ class Tasks(TaskStore):
         sqlite = parsed.get_backend_name() == "sqlite"
         # SQLite has one writer at a time: with one connection its callers wait for each other, and never fail.
         pool = {"pool_size": 1, "max_overflow": 0} if sqlite else {}
-        self._engine: AsyncEngine = create_async_engine(parsed, hide_parameters=True, **pool)
+        # A task is one row: each statement commits by itself, which saves the rounds to begin and to end.
+        self._engine: AsyncEngine = create_async_engine(
+            parsed, hide_parameters=True, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True, **pool
+        )
+        self._insert = sqlite_insert if sqlite else postgres_insert
         if sqlite:
             listen(self._engine.sync_engine, "connect", _on_sqlite_connect)
         self._service = service
@@ -138,6 +147,7 @@ class Tasks(TaskStore):
         self._live: dict[str, tuple[str, Task]] = {}
         self._saved: dict[str, int] = {}
         self._unwritten: OrderedDict[str, tuple[str, Task]] = OrderedDict()
+        self._expected: OrderedDict[str, None] = OrderedDict()
         self._ended = 0
         self._at_work: set[asyncio.Task[Any]] = set()
 
@@ -188,7 +198,8 @@ class Tasks(TaskStore):
         """
         owner = _owner(context)
         state = task.status.state
-        if self._saved.get(task.id) == state and state not in TERMINAL:
+        self._expected.pop(task.id, None)
+        if state not in TERMINAL and self._saved.get(task.id) in (state, _AT_WORK.get(state, state)):
             self._live[task.id] = (owner, _copy(task))
             return
         if state not in TERMINAL:
@@ -201,7 +212,7 @@ class Tasks(TaskStore):
                     ) from error
                 log.exception("a step of task %s could not be written", task.id)
             self._live[task.id] = (owner, _copy(task))
-            self._saved[task.id] = state
+            self._saved[task.id] = _AT_WORK.get(state, state)
             return
         _join_text(task)
         self._live.pop(task.id, None)
@@ -226,14 +237,13 @@ class Tasks(TaskStore):
             "owner": owner,
             "context_id": task.context_id,
             "message_id": task.history[0].message_id if task.history else "",
-            "state": int(task.status.state),
+            "state": int(_AT_WORK.get(task.status.state, task.status.state)),
             "updated_ns": task.status.timestamp.ToNanoseconds() or time.time_ns(),
             "body": task.SerializeToString(),
         }
-        async with self._engine.begin() as connection:
-            changed = await connection.execute(update(tasks).where(tasks.c.id == task.id).values(**row))
-            if not changed.rowcount:
-                await connection.execute(insert(tasks).values(id=task.id, **row))
+        upsert = self._insert(tasks).values(id=task.id, **row).on_conflict_do_update(index_elements=["id"], set_=row)
+        async with self._engine.connect() as connection:
+            await connection.execute(upsert)
 
     async def _catch_up(self) -> None:
         while self._unwritten:
@@ -257,7 +267,15 @@ class Tasks(TaskStore):
                 delete(tasks).where(tasks.c.service == self._service, ended, tasks.c.updated_ns < before)
             )
 
+    def expect(self, task_id: str) -> None:
+        """Says that a task of this new id is about to begin, so that it is not looked for in the database."""
+        self._expected[task_id] = None
+        while len(self._expected) > _MOST_EXPECTED:
+            self._expected.popitem(last=False)
+
     async def get(self, task_id: str, context: ServerCallContext) -> Task | None:
+        if task_id in self._expected:
+            return None
         if live := self._live.get(task_id) or self._unwritten.get(task_id):
             return _copy(live[1]) if live[0] == _owner(context) else None
         query = select(tasks.c.body).where(
