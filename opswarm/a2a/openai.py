@@ -33,7 +33,6 @@ CHAT_HEADER = "x-openwebui-chat-id"
 TASK_HEADER = "x-openwebui-task"
 
 _CHATS = uuid.UUID("6f0c2a52-5a0b-5d0e-9a55-1f6f0f6f7a11")
-_MOST_HISTORY = 24
 _HISTORY_BYTES = 8_000
 _BACKGROUND = "### Task:"
 """How Open WebUI begins its own requests for titles, tags and follow-ups, where no header says so."""
@@ -156,7 +155,9 @@ def _call(asked: ChatRequest, agent: str, context_id: str) -> SendMessageRequest
         message.metadata.update({wire.AGENT_KEY: agent})
     if not context_id:
         earlier = [m for m in asked.messages[:-1] if m.role in ("user", "assistant") and m.content]
-        kept = [{"role": m.role, "content": cap_bytes(m.content, _HISTORY_BYTES)} for m in earlier[-_MOST_HISTORY:]]
+        kept = [
+            {"role": m.role, "content": cap_bytes(m.content, _HISTORY_BYTES)} for m in earlier[-wire.MOST_HISTORY :]
+        ]
         message.metadata.update({wire.HISTORY_KEY: kept})
     return SendMessageRequest(message=message)
 

@@ -41,7 +41,6 @@ from opswarm.store.tasks import Tasks
 log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 1.0
-_MOST_BROUGHT = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +146,7 @@ def _brought(given: Any) -> list[Message] | None:
     if not isinstance(given, list):
         return None
     found = []
-    for item in given[-_MOST_BROUGHT:]:
+    for item in given[-wire.MOST_HISTORY :]:
         role, content = (item.get("role"), item.get("content")) if isinstance(item, dict) else (None, None)
         if role in ("user", "assistant") and isinstance(content, str):
             found.append(Message(role, clean(content)))

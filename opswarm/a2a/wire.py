@@ -34,6 +34,9 @@ AGENT_KEY = "opswarm/agent"
 HISTORY_KEY = "opswarm/history"
 """In a request's metadata: the conversation before it, where the caller keeps it, as `{role, content}` objects."""
 
+MOST_HISTORY = 24
+"""Messages of such a conversation that are read, the newest."""
+
 ANSWER = "answer"
 
 

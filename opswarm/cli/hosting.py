@@ -72,18 +72,24 @@ async def held(apps: Sequence[Starlette], seconds: float) -> AsyncIterator[None]
 
     holding = [asyncio.create_task(hold(a, m)) for a, m in zip(apps, begun, strict=True)]
     try:
-        async with asyncio.timeout(_START_SECONDS):
-            while not all(m.is_set() for m in begun):
-                for task in holding:
-                    if task.done():
-                        await task
-                await asyncio.sleep(0.01)
+        await _begun(holding, begun)
         yield
-    except TimeoutError:
-        raise Unavailable("The service did not start in time.", hint="Its log says why.") from None
     finally:
         stop.set()
         await _ended(holding, seconds)
+
+
+async def _begun(tasks: Sequence[asyncio.Task[None]], marks: Sequence[asyncio.Event]) -> None:
+    """Waits until every task has set its mark. What one of them raised instead is raised here."""
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            while not all(m.is_set() for m in marks):
+                for task in tasks:
+                    if task.done():
+                        await task
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise Unavailable("The service did not start in time.", hint="Its log says why.") from None
 
 
 async def _ended(tasks: Sequence[asyncio.Task[None]], seconds: float) -> None:

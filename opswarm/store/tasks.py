@@ -64,9 +64,6 @@ TERMINAL = frozenset(
         TaskState.TASK_STATE_REJECTED,
     }
 )
-_AT_WORK = {TaskState.TASK_STATE_SUBMITTED: TaskState.TASK_STATE_WORKING}
-"""A new task is at work at once: one row says both, and the live task which."""
-
 _UNFINISHED = (TaskState.TASK_STATE_SUBMITTED, TaskState.TASK_STATE_WORKING)
 _BUSY_MILLISECONDS = 3_000
 _MOST_UNWRITTEN = 200
@@ -129,9 +126,9 @@ class Tasks(TaskStore):
 
     def __init__(self, url: str, service: str, *, executor: str = "0", keep_days: float = 30.0) -> None:
         parsed = make_url(url)
-        if parsed.get_backend_name() == "sqlite" and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         sqlite = parsed.get_backend_name() == "sqlite"
+        if sqlite and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # SQLite has one writer at a time: with one connection its callers wait for each other, and never fail.
         pool = {"pool_size": 1, "max_overflow": 0} if sqlite else {}
         # A task is one row: each statement commits by itself, which saves the rounds to begin and to end.
@@ -196,13 +193,15 @@ class Tasks(TaskStore):
         The end of a task is never lost to its callers: when it can't be written it is kept in memory, and
         written later. Raises `Unavailable` when the beginning of one can't be.
         """
-        owner = _owner(context)
-        state = task.status.state
         self._expected.pop(task.id, None)
-        if state not in TERMINAL and self._saved.get(task.id) in (state, _AT_WORK.get(state, state)):
-            self._live[task.id] = (owner, _copy(task))
-            return
-        if state not in TERMINAL:
+        if task.status.state in TERMINAL:
+            await self._save_end(task, _owner(context))
+        else:
+            await self._save_step(task, _owner(context))
+
+    async def _save_step(self, task: Task, owner: str) -> None:
+        stage = _stage(task)
+        if self._saved.get(task.id) != stage:
             try:
                 await self._write(task, owner)
             except (SQLAlchemyError, OSError) as error:
@@ -211,9 +210,10 @@ class Tasks(TaskStore):
                         f"The database of {self._service} can't be written.", hint="Check the disk, then ask again."
                     ) from error
                 log.exception("a step of task %s could not be written", task.id)
-            self._live[task.id] = (owner, _copy(task))
-            self._saved[task.id] = _AT_WORK.get(state, state)
-            return
+        self._live[task.id] = (owner, _copy(task))
+        self._saved[task.id] = stage
+
+    async def _save_end(self, task: Task, owner: str) -> None:
         _join_text(task)
         self._live.pop(task.id, None)
         self._saved.pop(task.id, None)
@@ -237,7 +237,7 @@ class Tasks(TaskStore):
             "owner": owner,
             "context_id": task.context_id,
             "message_id": task.history[0].message_id if task.history else "",
-            "state": int(_AT_WORK.get(task.status.state, task.status.state)),
+            "state": _stage(task),
             "updated_ns": task.status.timestamp.ToNanoseconds() or time.time_ns(),
             "body": task.SerializeToString(),
         }
@@ -258,14 +258,14 @@ class Tasks(TaskStore):
         except (SQLAlchemyError, OSError):
             log.exception("the database of %s could not be tidied", self._service)
 
-    @_uninterrupted
     async def _prune(self) -> None:
         before = time.time_ns() - int(self._keep_days * 86_400e9)
-        ended = tasks.c.state.in_([int(s) for s in TERMINAL])
-        async with self._engine.begin() as connection:
-            await connection.execute(
-                delete(tasks).where(tasks.c.service == self._service, ended, tasks.c.updated_ns < before)
-            )
+        await self._delete(tasks.c.state.in_([int(s) for s in TERMINAL]), tasks.c.updated_ns < before)
+
+    @_uninterrupted
+    async def _delete(self, *where: ColumnElement[bool]) -> None:
+        async with self._engine.connect() as connection:
+            await connection.execute(delete(tasks).where(tasks.c.service == self._service, *where))
 
     def expect(self, task_id: str) -> None:
         """Says that a task of this new id is about to begin, so that it is not looked for in the database."""
@@ -320,12 +320,7 @@ class Tasks(TaskStore):
         self._live.pop(task_id, None)
         self._saved.pop(task_id, None)
         self._unwritten.pop(task_id, None)
-        async with self._engine.begin() as connection:
-            await connection.execute(
-                delete(tasks).where(
-                    tasks.c.id == task_id, tasks.c.service == self._service, tasks.c.owner == _owner(context)
-                )
-            )
+        await self._delete(tasks.c.id == task_id, tasks.c.owner == _owner(context))
 
     async def by_message(self, message_id: str, owner: str) -> Task | None:
         """The task that this owner's message began, or None: a message sent twice is worked on once."""
@@ -410,6 +405,12 @@ def answer_of(task: Task) -> str:
 
 def _owner(context: ServerCallContext) -> str:
     return context.user.user_name[:OWNER_LENGTH]
+
+
+def _stage(task: Task) -> int:
+    """The state as a row has it. A new task is at work at once: one row says both, and the live task which."""
+    state = task.status.state
+    return int(TaskState.TASK_STATE_WORKING if state == TaskState.TASK_STATE_SUBMITTED else state)
 
 
 def _fail(task: Task, why: str) -> None:
