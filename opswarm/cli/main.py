@@ -193,12 +193,13 @@ def ask(
     agent: Annotated[str, typer.Option(help="The agent to ask; without one the orchestrator chooses.")] = "",
     json: Annotated[bool, typer.Option("--json", help="One event a line, for scripts.")] = False,
     context: Annotated[str, typer.Option(help="Continue the conversation of this context id.")] = "",
+    model: Annotated[str, typer.Option(help="Tier (fast, standard, deep) or LiteLLM name to answer with.")] = "",
 ) -> None:
     """Ask one question and stream the answer."""
     from opswarm.cli.talk import Ask, hang_up, show
 
     try:
-        well = _run(show(load(), Ask(question, agent, context), as_json=json))
+        well = _run(show(load(), Ask(question, agent, context, model), as_json=json))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except BrokenPipeError:
