@@ -1,4 +1,4 @@
-"""The command line: `opswarm up | down | ask | chat | agents | tasks | token | doctor | serve | mcp | lab`."""
+"""The command line: what a person types, each command a function here and its work in a module beside it."""
 
 from __future__ import annotations
 
@@ -313,15 +313,58 @@ def token(
 
 
 @app.command()
-def doctor() -> None:
+def costs(
+    by: Annotated[str, typer.Option(help="agent, model, task, day, user or tier.")] = "model",
+    days: Annotated[int, typer.Option(min=1, max=3650, help="How many days, today included.")] = 7,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Say what the model calls came to."""
+    from opswarm.cli import models
+
+    found = models.costs(load(), by, days)
+    typer.echo(models.as_json(found) if json else models.cost_table(found))
+
+
+@app.command(name="models")
+def models_() -> None:
+    """Say which models stand behind each tier, in the order in which they are tried."""
+    from opswarm.cli import models
+
+    for tier, chain in models.tiers(load()).items():
+        typer.echo(f"{tier:10} {' → '.join(clean(m) for m in chain)}")
+
+
+@app.command()
+def doctor(
+    models: Annotated[bool, typer.Option("--models", help="Try each configured model too; it costs tokens.")] = False,
+) -> None:
     """Say what is wrong with this installation."""
     from opswarm.cli.doctor import examine
 
+    settings = load()
     well = True
-    for finding in examine(load()):
+    for finding in examine(settings):
         well = well and finding.ok
         typer.echo(f"{'ok ' if finding.ok else 'BAD'}  {finding.what}: {finding.detail}")
+    if models:
+        well = _run(_probe_models(settings)) and well
     raise typer.Exit(0 if well else 1)
+
+
+async def _probe_models(settings: Settings) -> bool:
+    from opswarm.cli import models
+    from opswarm.models.probe import Fitness
+
+    well, some = True, False
+    async for found in models.probes(settings):
+        some = True
+        good = found.fitness is Fitness.TOOLS
+        well = well and good
+        for line in models.probe_lines(found):
+            typer.echo(f"{'ok ' if good else 'BAD'}  {line}" if not line.startswith(" ") else line)
+    if not some:
+        typer.echo("ok   models: only the offline playbook is configured; there is nothing to try")
+    return well
 
 
 @app.command()

@@ -182,7 +182,7 @@ class Calls:
         price: Tariff | None = tariff(PLAYBOOK, {})
         running: Running | None = None
         if model != PLAYBOOK:
-            await self._provider.prepare(model)
+            await self._provider.prepare()
             price = tariff(model, self._settings().models.prices)
             sent = estimate_tokens(request.messages, request.tools)
             running = self._meter.begin(caller.agent, caller.task, sent, price)

@@ -32,6 +32,7 @@ from services.model_gateway.structured import Mode
 log = logging.getLogger(__name__)
 
 _import = asyncio.Lock()
+_loaded: list[Any] = []
 
 _MOST_WAIT = 86_400.0
 _SLACK_SECONDS = 15.0
@@ -48,9 +49,9 @@ class Provider:
     def _settings(self) -> Models:
         return self._read()
 
-    async def prepare(self, model: str) -> None:
-        """Imports LiteLLM, which takes seconds the first time, and makes its map know the model."""
-        _declare(await _load(), model)
+    async def prepare(self) -> None:
+        """Imports LiteLLM, which takes seconds the first time."""
+        await _load()
 
     async def modes(self, model: str) -> tuple[Mode, ...]:
         """How `model` can be held to a JSON schema, the best first."""
@@ -64,7 +65,6 @@ class Provider:
     async def stream(self, request: ChatRequest, model: str) -> AsyncGenerator[Piece, None]:
         """The reply of `model`, a LiteLLM name. Raises a `ModelFailed` that a person can act on."""
         litellm = await _load()
-        _declare(litellm, model)
         arguments = {**self._arguments(request, model), "stream": True, "stream_options": {"include_usage": True}}
         silence = self._settings.timeout_seconds
         first_by = asyncio.get_running_loop().time() + silence
@@ -146,27 +146,34 @@ def _sendable(message: Message) -> Message:
 
 async def _load() -> Any:
     """LiteLLM, imported off the event loop, with its own cost map and no telemetry."""
+    if _loaded:
+        return _loaded[0]
     async with _import:
         os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
         litellm: Any = await asyncio.to_thread(importlib.import_module, "litellm")
+        _keep_off_the_wire()
         litellm.telemetry = False
         litellm.suppress_debug_info = True
         litellm.drop_params = True
         for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
             logging.getLogger(name).handlers.clear()  # They write past our log, where keys are masked.
         logging.getLogger("LiteLLM").setLevel(logging.ERROR)
+        _loaded[:] = [litellm]
         return litellm
 
 
-def _declare(litellm: Any, model: str) -> None:
-    """Enters an Ollama model in LiteLLM's map.
+def _keep_off_the_wire() -> None:
+    """Keeps LiteLLM from asking Ollama's `/api/show` for models that are not in its map.
 
-    For one that is not there LiteLLM asks Ollama's `/api/show` after each call, with a blocking request on the
-    event loop (seen in 1.110), and everything else the gateway does would wait for it.
+    It does that after each call, with a blocking request on the event loop and ten minutes of patience (seen in
+    1.110), by the name that the reply gives; everything else the gateway does would wait for it.
     """
-    provider, _, name = model.partition("/")
-    if provider in OLLAMA and f"ollama/{name}" not in litellm.model_cost:
-        litellm.model_cost[f"ollama/{name}"] = {"litellm_provider": "ollama", "mode": "chat"}
+    ollama: Any = importlib.import_module("litellm.llms.ollama.common_utils").OllamaModelInfo
+    ollama.get_model_info = _nothing_more
+
+
+def _nothing_more(self: Any, model: str, api_base: str | None = None, api_key: str | None = None) -> None:
+    """Of an Ollama model its map is believed, where it is in it."""
 
 
 async def _pieces(chunks: Any, model: str, silence: float, first_by: float) -> AsyncGenerator[Piece, None]:
