@@ -12,7 +12,6 @@ from pathlib import Path
 
 import typer
 import yaml
-from sqlalchemy.exc import SQLAlchemyError
 
 from opswarm.cli import hosting, lab, registry
 from opswarm.cli.swarm import until_stopped
@@ -65,11 +64,8 @@ async def check_database(settings: Settings, name: str) -> None:
         raise SettingsInvalid(
             f"The driver that database_url names is not installed ({error.name}).", hint="Install it beside Opswarm."
         ) from error
-    except SQLAlchemyError as error:
-        raise SettingsInvalid(
-            "database_url is not the URL of a database with an async driver.",
-            hint="Such as sqlite+aiosqlite:////path/to/file.db or postgresql+asyncpg://user@host/name.",
-        ) from error
+    except SettingsInvalid:
+        raise
     except Exception as error:  # Whatever a driver raises: nothing can be kept, so nothing is started.
         await _ended(set(threading.enumerate()) - threads)
         reason = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
@@ -89,7 +85,7 @@ async def _made(settings: Settings, name: str) -> Service:
     factory = registry.service_factory(name)
     try:
         service = factory(settings)
-    except (SQLAlchemyError, ImportError, OSError, ValueError):
+    except (ImportError, OSError, ValueError):
         await check_database(settings, name)  # Says what is wrong, where it is the database.
         raise
     if "database" in service.checks:
