@@ -81,7 +81,7 @@ class Work:
         self._last = last
         _write(self.task, self._said)
         _set(self.task, last)
-        self.task.metadata.Clear()
+        self.task.ClearField("metadata")
         if last.metadata:
             self.task.metadata.update(last.metadata)
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
+from opswarm.fetch import Fetcher
 from opswarm.guard.keys import signing_key
 from opswarm.guard.principal import Kind, Principal
 from opswarm.guard.tokens import AUDIENCE_GATEWAY
@@ -79,7 +80,8 @@ async def gateway_to(
         token = signing_key(settings).mint(person, [AUDIENCE_GATEWAY], seconds=600)
         headers = {"Authorization": f"Bearer {token}"}
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, headers=headers, timeout=20))
-        yield Gate(GatewayClient(url, http, lambda: token), http, script or Script([]))
+        fetch = await stack.enter_async_context(Fetcher())
+        yield Gate(GatewayClient(url, fetch, lambda: token), http, script or Script([]))
 
 
 def text(pieces: list[Piece]) -> str:
