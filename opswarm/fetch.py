@@ -1,4 +1,4 @@
-"""Posting to another service over HTTP/1.1, on connections that are kept: the client of every turn's hot path.
+"""Asking another service over HTTP/1.1, on connections that are kept: the client of every turn's hot path.
 
 A turn asks the model twice and a tool once. Over httpx and its layers those three requests cost more CPU than all
 the rest of the turn; parsing with httptools (as uvicorn does) on plain asyncio transports costs a tenth of it. What
@@ -240,7 +240,7 @@ class Fetcher:
 
     @asynccontextmanager
     async def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], *, silence: float
+        self, url: str, body: bytes, headers: Mapping[str, str], *, silence: float, method: str = "POST"
     ) -> AsyncIterator[Answer]:
         """Posts `body`, and gives the answer when it has begun. Left before its end it is broken off.
 
@@ -248,7 +248,7 @@ class Fetcher:
         """
         host, start = self._host(url)
         lines = [b"%b: %b\r\n" % (_token(n), _value(v)) for n, v in headers.items()]
-        head = b"".join((start, b"content-length: %d\r\n" % len(body), *lines, b"\r\n"))
+        head = b"".join((_token(method), start, b"content-length: %d\r\n" % len(body), *lines, b"\r\n"))
         connection = self._kept(host) or await self._connected(host)
         self._busy.add(connection)
         try:
@@ -283,11 +283,12 @@ class Fetcher:
             port = parts.port or (443 if parts.scheme == "https" else 80)
         except ValueError as error:
             raise ConnectFailed(f"{url} is no URL") from error
-        if parts.scheme not in ("http", "https") or not parts.hostname or not url.isascii() or not url.isprintable():
+        printable = url.isascii() and url.isprintable() and " " not in url
+        if parts.scheme not in ("http", "https") or not parts.hostname or not printable:
             raise ConnectFailed(f"{url} is no URL of HTTP")
         host = parts.netloc.rpartition("@")[2]
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        start = f"POST {path} HTTP/1.1\r\nhost: {host}\r\n".replace(" \r\n", "\r\n").encode("ascii")
+        start = f" {path} HTTP/1.1\r\nhost: {host}\r\n".encode("ascii")
         known = self._hosts[url] = (parts.scheme, parts.hostname, port), start
         return known
 
