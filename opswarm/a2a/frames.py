@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from a2a.types import Message, Role, Task, TaskArtifactUpdateEvent, TaskState, TaskStatusUpdateEvent
@@ -21,6 +22,7 @@ from opswarm.agent.events import ApprovalNeeded, Event, Failed, Finished, TextDe
 Update = Task | TaskStatusUpdateEvent | TaskArtifactUpdateEvent
 
 _EXACT = 2**53
+_ENCODER = json.JSONEncoder(allow_nan=False)
 
 
 class Frame:
@@ -37,7 +39,7 @@ class Frame:
     def json(self) -> str:
         """ASCII, so that nothing in a text can end a line of the stream."""
         if not self._json:
-            self._json = json.dumps(self._dict(), allow_nan=False)
+            self._json = _ENCODER.encode(self._dict())
         return self._json
 
     def proto(self) -> Update:
@@ -168,12 +170,17 @@ def told(frame: Frame) -> list[Event]:
 def stamp(nanoseconds: int) -> str:
     """A time as ProtoJSON spells it: with 0, 3, 6 or 9 digits after the second."""
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    whole = _whole(seconds)
     if rest == 0:
         return f"{whole}Z"
     if rest % 1_000_000 == 0:
         return f"{whole}.{rest // 1_000_000:03}Z"
     return f"{whole}.{rest // 1000:06}Z" if rest % 1000 == 0 else f"{whole}.{rest:09}Z"
+
+
+@lru_cache(maxsize=4)
+def _whole(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def plain(value: Any) -> Any:
