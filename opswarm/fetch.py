@@ -65,7 +65,8 @@ class _Connection(asyncio.Protocol):
         self.status = 0
         self.headers: dict[str, str] = {}
         self.complete = False
-        self.reusable = False
+        self.keep = False
+        self._spoilt = False
         self.error: FetchFailed | None = None
         self._begun = False
         self._head = 0
@@ -102,7 +103,13 @@ class _Connection(asyncio.Protocol):
 
     # What httptools calls.
 
+    def on_message_begin(self) -> None:
+        # After a whole answer another may not come: it would be taken for the answer to the next request.
+        self._spoilt = self.complete
+
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._spoilt:
+            return
         self._head += len(name) + len(value)
         if self._head > _MOST_HEAD:
             self._fail(Broken("the head of the answer has no end"))
@@ -111,19 +118,23 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         status: int = self._parser.get_status_code()
+        if self._spoilt:
+            return
         if status < 200:
             self.headers.clear()
         elif self.error is None:
             self.status = status
 
     def on_body(self, body: bytes) -> None:
+        if self._spoilt:
+            return
         self._chunks.append(body)
         self._buffered += len(body)
 
     def on_message_complete(self) -> None:
-        if self.status:
+        if self.status and not self._spoilt:
             self.complete = True
-            self.reusable = self._parser.should_keep_alive()
+            self.keep = self._parser.should_keep_alive()
 
     # What a request needs.
 
@@ -156,6 +167,10 @@ class _Connection(asyncio.Protocol):
             self._paused = False
             self.transport.resume_reading()
         return data
+
+    @property
+    def reusable(self) -> bool:
+        return self.open and self.complete and self.keep and not self._spoilt and self.error is None
 
     def done(self) -> None:
         """The request is over, however it ended."""
@@ -318,7 +333,7 @@ class Fetcher:
 
     def _give_back(self, host: tuple[str, str, int], connection: _Connection) -> None:
         kept = self._idle.setdefault(host, deque())
-        if connection.open and connection.complete and connection.reusable and len(kept) < _MOST_IDLE:
+        if connection.reusable and len(kept) < _MOST_IDLE:
             connection.used_at = asyncio.get_running_loop().time()
             kept.append(connection)
         else:

@@ -17,7 +17,7 @@ from a2a.types import Message, Role, Task, TaskArtifactUpdateEvent, TaskState, T
 from google.protobuf.json_format import MessageToDict
 
 from opswarm.a2a import wire
-from opswarm.agent.events import ApprovalNeeded, Event, Failed, Finished, TextDelta, ToolStarted
+from opswarm.agent.events import ApprovalNeeded, Event, Failed, Finished, TextDelta
 
 Update = Task | TaskStatusUpdateEvent | TaskArtifactUpdateEvent
 
@@ -104,7 +104,7 @@ class StateFrame(Frame):
     ) -> None:
         super().__init__(task_id, context_id, event)
         self.state = state
-        self.text = text
+        self.text = whole(text)
         self.metadata = metadata or {}
         # Whole microseconds, as the SDKs send them.
         self.nanoseconds = time.time_ns() // 1000 * 1000
@@ -170,24 +170,29 @@ def told(frame: Frame) -> list[Event]:
 def stamp(nanoseconds: int) -> str:
     """A time as ProtoJSON spells it: with 0, 3, 6 or 9 digits after the second."""
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    whole = _whole(seconds)
+    start = _until_seconds(seconds)
     if rest == 0:
-        return f"{whole}Z"
+        return f"{start}Z"
     if rest % 1_000_000 == 0:
-        return f"{whole}.{rest // 1_000_000:03}Z"
-    return f"{whole}.{rest // 1000:06}Z" if rest % 1000 == 0 else f"{whole}.{rest:09}Z"
+        return f"{start}.{rest // 1_000_000:03}Z"
+    return f"{start}.{rest // 1000:06}Z" if rest % 1000 == 0 else f"{start}.{rest:09}Z"
 
 
 @lru_cache(maxsize=4)
-def _whole(seconds: int) -> str:
+def _until_seconds(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+def whole(text: str) -> str:
+    """The text without half characters (lone surrogates), which neither UTF-8 nor protobuf holds."""
+    return text if text.isascii() else text.encode("utf-8", errors="replace").decode()
 
 
 def plain(value: Any) -> Any:
     """A JSON value that a protobuf struct holds as it is: no number that a double can't, no half character."""
     match value:
         case str():
-            return value.encode("utf-8", errors="replace").decode()
+            return whole(value)
         case bool() | None:
             return value
         case int() if abs(value) > _EXACT:
@@ -202,10 +207,7 @@ def plain(value: Any) -> Any:
 
 
 def _carried(event: Event) -> dict[str, Any]:
-    body = event.model_dump(mode="json")
-    if isinstance(event, ToolStarted):
-        body["arguments"] = plain(event.arguments)
-    return {wire.EVENTS_URI: body}
+    return {wire.EVENTS_URI: plain(event.model_dump())}
 
 
 def _fresh(task: Task) -> dict[str, Any] | None:
@@ -226,10 +228,5 @@ def _said(message: Message) -> dict[str, Any] | None:
         parts.append({"text": part.text})
     if message.metadata.fields or message.extensions or message.reference_task_ids:
         return None
-    return {
-        "messageId": message.message_id,
-        "contextId": message.context_id,
-        "taskId": message.task_id,
-        "role": Role.Name(message.role),
-        "parts": parts,
-    }
+    ids = {"messageId": message.message_id, "contextId": message.context_id, "taskId": message.task_id}
+    return {**{k: v for k, v in ids.items() if v}, "role": Role.Name(message.role), "parts": parts}

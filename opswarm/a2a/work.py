@@ -7,7 +7,7 @@ import asyncio
 from a2a.types import Artifact, Part, Task
 
 from opswarm.a2a import wire
-from opswarm.a2a.frames import Frame, StateFrame, TaskFrame, TextFrame, event_frame
+from opswarm.a2a.frames import Frame, StateFrame, TaskFrame, TextFrame, event_frame, whole
 from opswarm.a2a.listener import Listener
 from opswarm.agent.events import Event, TextDelta
 from opswarm.store.tasks import answer_of
@@ -110,6 +110,7 @@ class Work:
             self._say(held)
 
     def _say(self, text: str) -> None:
+        text = whole(text)
         first = not self._said
         self._said.append(text)
         self.tell(TextFrame(self.task.id, self.task.context_id, text, first=first))
