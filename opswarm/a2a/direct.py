@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from opswarm.a2a.engine import Call, Engine, Taken
 from opswarm.a2a.frames import Frame, TaskFrame
 from opswarm.a2a.handler import PATH_KEY, sealed
-from opswarm.a2a.messages import plain_message
+from opswarm.a2a.messages import check, plain_message
 from opswarm.a2a.sdk import build_error_response
 
 PING_SECONDS = 15.0
@@ -70,6 +70,7 @@ async def answer(engine: Engine, call: Call, request_id: str | int, history_leng
     """The stream of a call's frames; or the JSON-RPC error that refuses it."""
     try:
         with sealed():
+            check(call.message)
             if history_length is not None and history_length < 0:
                 raise InvalidParamsError("history length must be non-negative")
             taken = await engine.take(call)

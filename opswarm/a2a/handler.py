@@ -31,10 +31,12 @@ from a2a.utils.errors import (
     PushNotificationNotSupportedError,
     UnsupportedOperationError,
 )
+from a2a.utils.proto_utils import validate_proto_required_fields
 from a2a.utils.task import apply_history_length, validate_history_length, validate_page_size
 from google.protobuf.json_format import MessageToDict
 
 from opswarm.a2a.engine import Call, Engine, Taken
+from opswarm.a2a.messages import check
 from opswarm.a2a.rpc import BROKE, SAFE
 from opswarm.a2a.sdk import RequestHandler, ServerCallContext, validate_request_params
 from opswarm.errors import OpswarmError
@@ -68,15 +70,20 @@ def call_of(params: SendMessageRequest, context: ServerCallContext) -> Call:
     return Call(params.message, context.user.user_name, metadata)
 
 
+def _validate(params: SendMessageRequest) -> None:
+    check(params.message)
+    validate_proto_required_fields(params)
+    validate_history_length(params.configuration)
+
+
 class Handler(RequestHandler):
     """Answers A2A requests for one agent."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    @validate_request_params
     async def on_message_send(self, params: SendMessageRequest, context: ServerCallContext) -> Message | Task:
-        validate_history_length(params.configuration)
+        _validate(params)
         with sealed():
             taken = await self._engine.take(call_of(params, context))
             task = taken.task
@@ -89,11 +96,10 @@ class Handler(RequestHandler):
             answer: Task = apply_history_length(task, params.configuration)
             return answer
 
-    @validate_request_params
     async def on_message_send_stream(
         self, params: SendMessageRequest, context: ServerCallContext
     ) -> AsyncGenerator[Any, None]:
-        validate_history_length(params.configuration)
+        _validate(params)
         with sealed():
             taken = await self._engine.take(call_of(params, context))
             async for update in _updates(taken):
