@@ -18,10 +18,8 @@ from opswarm.cli.swarm import until_stopped
 from opswarm.errors import SettingsInvalid, Unavailable
 from opswarm.guard.keys import keep_person_token, token_path
 from opswarm.guard.untrusted import clean
-from opswarm.mcp.serving import http_service, serve_stdio
 from opswarm.service import Service
 from opswarm.settings import PORTS, Server, Settings
-from opswarm.store.tasks import Tasks
 from opswarm.telemetry import configure_logging
 
 _DATABASE_SECONDS = 10.0
@@ -52,6 +50,8 @@ async def _host(service: Service, listener: socket.socket, server: Server, setti
 
 async def check_database(settings: Settings, name: str) -> None:
     """Opens and closes the database of a service. Raises `OpswarmError` with one sentence when it can't be used."""
+    from opswarm.store.tasks import Tasks  # A tool server has no tasks, and no use for what they are made of.
+
     threads = set(threading.enumerate())
     try:
         store = Tasks(settings.database(name), name)
@@ -134,6 +134,8 @@ def _contexts(kubeconfig: Path) -> list[str]:
 
 async def serve_tools(settings: Settings, name: str, host: str | None, port: int | None) -> None:
     """Runs one tool server over HTTP until it is told to stop."""
+    from opswarm.mcp.serving import http_service  # 27 MB that an agent has no use for.
+
     configure_logging(settings.log)
     require_cluster(settings, name)
     server = _server(settings, name, host, port)
@@ -144,6 +146,8 @@ async def serve_tools(settings: Settings, name: str, host: str | None, port: int
 
 async def serve_tools_stdio(settings: Settings, name: str) -> None:
     """Serves one desktop client until it hangs up. Logs go to stderr, as stdout is the wire."""
+    from opswarm.mcp.serving import serve_stdio
+
     configure_logging(settings.log)
     require_cluster(settings, name)
     await serve_stdio(registry.tool_server(name), settings)
