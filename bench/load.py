@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 
@@ -45,16 +46,19 @@ class Figures:
         return len(self.walls) / self.seconds if self.seconds else float("nan")
 
 
-async def run(url: str, turns: int, at_once: int, headers: Mapping[str, str], *, question: str = "look") -> Figures:
-    """`turns` turns, never more than `at_once` at a time."""
+async def run(
+    url: str, turns: int, at_once: int, headers: Sequence[Mapping[str, str]] = ({},), *, question: str = "look"
+) -> Figures:
+    """`turns` turns, never more than `at_once` at a time, each with the next of `headers`."""
     figures = Figures()
+    given = itertools.cycle(headers)
     left = iter(range(turns))
     connector = aiohttp.TCPConnector(limit=at_once)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=120)) as http:
 
         async def worker() -> None:
             for _ in left:
-                await _turn(http, url, headers, question, figures)
+                await _turn(http, url, given, question, figures)
 
         began = time.perf_counter()
         await asyncio.gather(*(worker() for _ in range(at_once)))
@@ -63,14 +67,14 @@ async def run(url: str, turns: int, at_once: int, headers: Mapping[str, str], *,
 
 
 async def _turn(
-    http: aiohttp.ClientSession, url: str, headers: Mapping[str, str], question: str, figures: Figures
+    http: aiohttp.ClientSession, url: str, headers: Iterator[Mapping[str, str]], question: str, figures: Figures
 ) -> None:
     message = {"role": "ROLE_USER", "messageId": uuid.uuid4().hex, "parts": [{"text": question}]}
     body = {"jsonrpc": "2.0", "id": 1, "method": "SendStreamingMessage", "params": {"message": message}}
     said, state, stamped = "", "", False
     began = time.perf_counter()
     try:
-        async with http.post(url, json=body, headers={"A2A-Version": "1.0", **headers}) as response:
+        async with http.post(url, json=body, headers={"A2A-Version": "1.0", **next(headers)}) as response:
             async for raw in response.content:
                 if not raw.startswith(b"data:"):
                     continue

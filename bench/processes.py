@@ -53,7 +53,7 @@ def pin(core: int) -> None:
 
 @contextmanager
 def child(
-    arguments: Sequence[str], port: int, *, core: int, environment: dict[str, str] | None = None
+    arguments: Sequence[str], port: int, *, core: int, environment: dict[str, str] | None = None, quiet: bool = False
 ) -> Iterator[Child]:
     """Runs `python ARGUMENTS` on a core until the block ends; it is ready when its `/healthz` answers."""
     url = f"http://127.0.0.1:{port}"
@@ -62,6 +62,7 @@ def child(
     process = subprocess.Popen(
         [sys.executable, *arguments],
         env={**os.environ, **(environment or {})},
+        stderr=subprocess.DEVNULL if quiet else None,
         preexec_fn=lambda: os.sched_setaffinity(0, {cores[core % len(cores)]}),
     )
     try:
@@ -75,7 +76,7 @@ def child(
                 pass
             if time.perf_counter() - began > _READY_SECONDS:
                 raise SystemExit(f"{' '.join(arguments)} was not ready within {_READY_SECONDS:.0f} s")
-            time.sleep(0.02)
+            time.sleep(0.01)
         yield Child(process.pid, url, time.perf_counter() - began)
     finally:
         process.terminate()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.load import Figures, run
@@ -15,97 +16,90 @@ from opswarm.guard.principal import Kind, Principal, Role
 from opswarm.service import WORK_HEADER
 from opswarm.settings import load
 
-_PEER_CORE, _HARNESS_CORE = 1, 0
+PEER_CORE, HARNESS_CORE = 1, 0
+AT_ONCE = (1, 16, 64)
 _WARM = 40
+_TOKENS = 400
+"""Tokens made beforehand: each turn has its own, as a turn has in life, and none is cheaper for being known."""
+
+Headers = Sequence[dict[str, str]]
 
 
 @dataclass(frozen=True)
+class World:
+    """What peers work with: a model without latency, a tool server, and a folder."""
+
+    model: str
+    tool: str
+    folder: Path
+
+
+@dataclass
 class Row:
-    """One peer's figures. `cpu` is milliseconds of its own CPU a turn; memory is in MB."""
+    """The figures of one peer. `cpu` is milliseconds of its own CPU a turn, by turns at once; memory is in MB."""
 
     name: str
-    cpu: float
-    one: Figures
-    sixteen: Figures
-    sixty_four: Figures
     idle_mb: float
-    after_mb: float
     ready_seconds: float
-    first_turn_ms: float
+    first_turn_ms: float = float("nan")
+    figures: dict[int, Figures] = field(default_factory=dict)
+    cpu: dict[int, float] = field(default_factory=dict)
+    after_mb: float = float("nan")
 
     @property
     def errors(self) -> list[str]:
-        return [*self.one.errors, *self.sixteen.errors, *self.sixty_four.errors]
+        return [e for f in self.figures.values() for e in f.errors]
 
 
-def tokens(home: Path) -> dict[str, str]:
-    """The headers that an orchestrator would send along with a delegated request."""
+@contextmanager
+def world(folder: Path) -> Iterator[World]:
+    """The model and the tool server, beside the harness."""
+    plain = ["-m", "uvicorn", "--log-level", "warning", "--no-access-log", "--loop", "uvloop", "--port"]
+    with ExitStack() as stack:
+        found = []
+        for name in ("scripted", "tools"):
+            port = free_port()
+            made = child([*plain, str(port), f"bench.{name}:app"], port, core=HARNESS_CORE)
+            found.append(stack.enter_context(made).url)
+        yield World(*found, folder)
+
+
+def tokens(home: Path) -> Headers:
+    """The headers that an orchestrator would send along with delegated requests."""
     settings = load(home=home)
     exchange = Exchange(signing_key(settings), verifier(settings), lambda: ("devops",))
     person = Principal(kind=Kind.PERSON, subject="person:bench", roles=frozenset({Role.VIEWER}))
-    sent = exchange.for_agent(person, "devops", "bench")
-    return {"Authorization": f"Bearer {sent.door}", WORK_HEADER: sent.work}
+    sent = [exchange.for_agent(person, "devops", f"bench-{n}") for n in range(_TOKENS)]
+    return [{"Authorization": f"Bearer {s.door}", WORK_HEADER: s.work} for s in sent]
 
 
-def measure(names: tuple[str, ...], turns: int) -> list[Row]:
-    """A row for each peer, against one scripted model and one tool server."""
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        model_port, tool_port = free_port(), free_port()
-        plain = ["-m", "uvicorn", "--log-level", "warning", "--no-access-log", "--loop", "uvloop", "--port"]
-        with (
-            child([*plain, str(model_port), "bench.scripted:app"], model_port, core=_HARNESS_CORE) as model,
-            child([*plain, str(tool_port), "bench.tools:app"], tool_port, core=_HARNESS_CORE) as tool,
-        ):
-            for name in names:
-                port = free_port()
-                home = Path(folder) / name
-                headers = tokens(home) if name == "ours" else {}
-                arguments = ["-m", f"bench.peers.{name}", str(port), model.url, tool.url, str(home)]
-                with child(arguments, port, core=_PEER_CORE) as peer:
-                    rows.append(asyncio.run(_row(name, peer, headers, turns)))
-    return rows
+@contextmanager
+def peer(name: str, at: World, *, home: Path | None = None, port: int = 0) -> Iterator[Child]:
+    """One peer in its own process, on its own core."""
+    port = port or free_port()
+    arguments = ["-m", f"bench.peers.{name}", str(port), at.model, at.tool, str(home or at.folder / name)]
+    with child(arguments, port, core=PEER_CORE) as made:
+        yield made
 
 
-async def _row(name: str, peer: Child, headers: dict[str, str], turns: int) -> Row:
+def measured(name: str, at: World, turns: int) -> Row:
+    """A peer's row."""
+    headers: Headers = tokens(at.folder / name) if name == "ours" else [{}]
+    with peer(name, at) as made:
+        return asyncio.run(row(name, made.url, [made], headers, turns))
+
+
+async def row(name: str, url: str, parts: Sequence[Child], headers: Headers, turns: int) -> Row:
+    """The row of what listens at `url` and consists of `parts`."""
     await asyncio.sleep(0.5)
-    idle = peer.rss_mb()
-    url = f"{peer.url}/"
-    first = await run(url, 1, 1, headers)
-    await run(url, _WARM, 4, headers)
-    before = peer.cpu_ms()
-    one = await run(url, turns, 1, headers)
-    cpu = (peer.cpu_ms() - before) / turns
-    sixteen = await run(url, turns * 2, 16, headers)
-    sixty_four = await run(url, turns * 3, 64, headers)
-    one.errors += first.errors
-    return Row(
-        name,
-        cpu,
-        one,
-        sixteen,
-        sixty_four,
-        idle,
-        peer.rss_mb(),
-        peer.ready_seconds,
-        first.walls[0] if first.walls else 0,
-    )
-
-
-def table(rows: list[Row]) -> str:
-    """The rows, each with its ratio to the SDK floor of the same run."""
-    floor = next((r for r in rows if r.name == "floor"), rows[0])
-    head = ("", "CPU ms/turn", "p50 ms @1", "first token ms", "turns/s @16", "turns/s @64", "p95 ms @64", "idle MB",
-            "ready s", "first turn ms", "errors")  # fmt: skip
-    lines = [head]
-    for r in rows:
-        lines.append((
-            r.name, f"{r.cpu:.1f} ({r.cpu / floor.cpu:.2f}x)", f"{r.one.p50:.1f} ({r.one.p50 / floor.one.p50:.2f}x)",
-            f"{r.one.first:.1f}", f"{r.sixteen.rate:.0f} ({r.sixteen.rate / floor.sixteen.rate:.2f}x)",
-            f"{r.sixty_four.rate:.0f} ({r.sixty_four.rate / floor.sixty_four.rate:.2f}x)", f"{r.sixty_four.p95:.0f}",
-            f"{r.idle_mb:.0f}", f"{r.ready_seconds:.1f}", f"{r.first_turn_ms:.0f}", str(len(r.errors)),
-        ))  # fmt: skip
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    shown = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
-    shown += [f"{r.name}: {e}" for r in rows for e in r.errors[:3]]
-    return "\n".join(shown)
+    found = Row(name, sum(p.rss_mb() for p in parts), max(p.ready_seconds for p in parts))
+    first = await run(f"{url}/", 1, 1, headers)
+    found.first_turn_ms = first.walls[0] if first.walls else float("nan")
+    await run(f"{url}/", _WARM, 4, headers)
+    for times, at_once in enumerate(AT_ONCE, 1):
+        before = sum(p.cpu_ms() for p in parts)
+        found.figures[at_once] = await run(f"{url}/", turns * times, at_once, headers)
+        found.cpu[at_once] = (sum(p.cpu_ms() for p in parts) - before) / (turns * times)
+    found.figures[1].errors += first.errors
+    found.after_mb = sum(p.rss_mb() for p in parts)
+    return found

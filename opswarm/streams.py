@@ -18,15 +18,53 @@ async def bounded(source: AsyncGenerator[T, None], seconds: float) -> AsyncGener
 
     Only the source is interrupted, and only while it is waited for: never the reader.
     """
-    until = asyncio.get_running_loop().time() + seconds
-    async with aclosing(source) as items:
-        while True:
-            try:
-                async with asyncio.timeout_at(until):
-                    item = await anext(items)
-            except StopAsyncIteration:
-                return
-            yield item
+    deadline = _Deadline(seconds)
+    try:
+        async with aclosing(source) as items:
+            while True:
+                try:
+                    item = await deadline.keep(items)
+                except StopAsyncIteration:
+                    return
+                yield item
+    finally:
+        deadline.cancel()
+
+
+class _Deadline:
+    """One timer for all items, where `asyncio.timeout` would be one for each."""
+
+    def __init__(self, seconds: float) -> None:
+        self._passed = False
+        self._waiting: asyncio.Task[object] | None = None
+        self._struck = False
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._strike)
+
+    async def keep(self, items: AsyncGenerator[T, None]) -> T:
+        """The next item. Raises `TimeoutError` when the deadline passes before it is there."""
+        if self._passed:
+            raise TimeoutError
+        task = self._waiting = asyncio.current_task()
+        assert task is not None
+        before = task.cancelling()
+        try:
+            return await anext(items)
+        except asyncio.CancelledError:
+            # Cancelled by somebody else as well, it stays a cancellation.
+            if self._struck and task.uncancel() <= before:
+                raise TimeoutError from None
+            raise
+        finally:
+            self._waiting = None
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+    def _strike(self) -> None:
+        self._passed = True
+        if self._waiting is not None:
+            self._struck = True
+            self._waiting.cancel()
 
 
 @asynccontextmanager

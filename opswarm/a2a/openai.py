@@ -9,18 +9,17 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncGenerator, Callable, Collection
-from contextlib import aclosing
+from typing import Any
 
-from a2a.server.context import ServerCallContext
-from a2a.server.request_handlers import RequestHandler
-from a2a.types import CancelTaskRequest, Message, Part, Role, SendMessageRequest
+from a2a.types import Message, Part, Role
 from a2a.utils.errors import A2AError
-from a2a.utils.proto_utils import to_stream_response
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from opswarm.a2a import wire
+from opswarm.a2a.engine import Call, Engine
+from opswarm.a2a.frames import told
 from opswarm.agent.events import Failed, Finished, TextDelta, Usage, line
 from opswarm.errors import InvalidInput, NotFound, OpswarmError, by_code
 from opswarm.guard.untrusted import cap_bytes, clean
@@ -39,17 +38,10 @@ _BACKGROUND = "### Task:"
 
 
 class ChatDoor:
-    """Serves chat completions and the list of models for one agent's handler."""
+    """Serves chat completions and the list of models for one agent."""
 
-    def __init__(
-        self,
-        handler: RequestHandler,
-        call_context: Callable[[Request], ServerCallContext],
-        agents: Callable[[], Collection[str]],
-        max_bytes: int,
-    ) -> None:
-        self._handler = handler
-        self._call_context = call_context
+    def __init__(self, engine: Engine, agents: Callable[[], Collection[str]], max_bytes: int) -> None:
+        self._engine = engine
         self._agents = agents
         self._max_bytes = max_bytes
         self._cancelling: set[asyncio.Task[None]] = set()
@@ -74,8 +66,8 @@ class ChatDoor:
         writer = Writer(named)
         source = _background(asked.request, request.headers.get(TASK_HEADER, ""))
         if source is None:
-            call = _call(asked.request, named if named != own else "", _chat(request, named))
-            source = self._pieces(call, self._call_context(request))
+            agent, owner = named if named != own else "", request.user.display_name
+            source = self._pieces(_call(asked.request, owner, agent, _chat(request, named)))
         if not asked.stream:
             return JSONResponse(await unless_gone(request, whole(writer, source)))
         try:
@@ -86,50 +78,50 @@ class ChatDoor:
         body = writer.stream(after(first, source), usage=asked.usage)
         return StreamingResponse(body, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
-    async def _pieces(self, call: SendMessageRequest, context: ServerCallContext) -> AsyncGenerator[Piece, None]:
-        reader = wire.Reader()
-        task_id = ""
+    async def _pieces(self, call: Call) -> AsyncGenerator[Piece, None]:
         ended = False
         read = written = cached = 0
         try:
-            async with aclosing(self._handler.on_message_send_stream(call, context)) as frames:
-                async for raw in frames:
-                    frame = to_stream_response(raw)
-                    task_id = task_id or frame.task.id
-                    for event in reader.read(frame):
-                        match event:
-                            case TextDelta(text=text):
-                                yield TextPiece(text)
-                            case Usage():
-                                read += event.input_tokens
-                                written += event.output_tokens
-                                cached += event.cached_tokens
-                            case Failed(code=code, message=message):
-                                ended = True
-                                raise by_code(code)(message)
-                            case Finished(notice=notice):
-                                ended = True
-                                if notice:
-                                    yield ReasoningPiece(f"{notice}\n")
-                            case _:
-                                if told := clean(line(event)):
-                                    yield ReasoningPiece(f"{told}\n")
-            if not ended:
-                raise OpswarmError("The answer broke off before its end.", hint="Ask again.")
+            taken = await self._engine.take(call)
         except A2AError as error:
             raise InvalidInput(cap_bytes(clean(str(error)), 400)) from error
+        work, listener = taken.work, taken.listener
+        assert work is not None and listener is not None  # The message's id was made here: it is new.
+        try:
+            while not ended and (frames := await listener.next()) is not None:
+                for event in (e for f in frames for e in told(f)):
+                    match event:
+                        case TextDelta(text=text):
+                            yield TextPiece(text)
+                        case Usage():
+                            read += event.input_tokens
+                            written += event.output_tokens
+                            cached += event.cached_tokens
+                        case Failed(code=code, message=message):
+                            ended = True
+                            raise by_code(code)(message)
+                        case Finished(notice=notice):
+                            ended = True
+                            if notice:
+                                yield ReasoningPiece(f"{notice}\n")
+                        case _:
+                            if shown := clean(line(event)):
+                                yield ReasoningPiece(f"{shown}\n")
+            if not ended:
+                raise OpswarmError("The answer broke off before its end.", hint="Ask again.")
         finally:
-            if task_id and not ended:
+            work.leave(listener)
+            if not ended:
                 # On its own: whoever stops reading is being cancelled, and would take this along.
-                task = asyncio.create_task(self._cancel(task_id, context))
+                task = asyncio.create_task(self._cancel(taken.task.id, call.owner))
                 self._cancelling.add(task)
                 task.add_done_callback(self._cancelling.discard)
         yield UsagePiece("", read, written, cached)
         yield StopPiece("stop")
 
-    async def _cancel(self, task_id: str, context: ServerCallContext) -> None:
+    async def _cancel(self, task_id: str, owner: str) -> None:
         try:
-            await self._handler.on_cancel_task(CancelTaskRequest(id=task_id), context)
+            await self._engine.cancel(task_id, owner)
         except A2AError:
             return  # It has ended by itself.
 
@@ -140,7 +132,7 @@ def _chat(request: Request, agent: str) -> str:
     return f"chat-{uuid.uuid5(_CHATS, f'{request.user.display_name}|{agent}|{chat}')}" if chat else ""
 
 
-def _call(asked: ChatRequest, agent: str, context_id: str) -> SendMessageRequest:
+def _call(asked: ChatRequest, owner: str, agent: str, context_id: str) -> Call:
     """The request as an A2A message. Without a context the conversation is what the client sent, and nothing else."""
     newest = asked.messages[-1]
     if newest.role != "user":
@@ -151,15 +143,14 @@ def _call(asked: ChatRequest, agent: str, context_id: str) -> SendMessageRequest
         parts=[Part(text=newest.content)],
         context_id=context_id or f"ctx-{uuid.uuid4()}",
     )
-    if agent:
-        message.metadata.update({wire.AGENT_KEY: agent})
+    metadata: dict[str, Any] = {wire.AGENT_KEY: agent} if agent else {}
     if not context_id:
         earlier = [m for m in asked.messages[:-1] if m.role in ("user", "assistant") and m.content]
         kept = [
             {"role": m.role, "content": cap_bytes(m.content, _HISTORY_BYTES)} for m in earlier[-wire.MOST_HISTORY :]
         ]
-        message.metadata.update({wire.HISTORY_KEY: kept})
-    return SendMessageRequest(message=message)
+        metadata[wire.HISTORY_KEY] = kept
+    return Call(message, owner, metadata)
 
 
 def _background(asked: ChatRequest, task: str) -> AsyncGenerator[Piece, None] | None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing
+from typing import Any, cast
 
+from sse_starlette.sse import EventSourceResponse
 from starlette.responses import JSONResponse, Response
 
 BROKE = "The agent broke on this request; its log has the details."
@@ -18,6 +21,9 @@ _MAX_DEPTH = 40
 """Deeper than any message people send, and well within protobuf's own limit of 100."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_LINE_ENDS = {ord(c): f"\\u{ord(c):04x}" for c in "\u0085\u2028\u2029"}
+"""Beyond those that JSON escapes anyway: httpx, and what is built on it, ends a line there."""
+
 _FIELD = re.compile(r"Failed to parse ([A-Za-z_]{1,40}) field")
 _LOCATION = re.compile(r"^((?:[A-Za-z]\w*\.)+[A-Za-z]\w*)$", re.MULTILINE)
 _PARSE, _REQUEST, _PARAMS, _INTERNAL = -32700, -32600, -32602, -32603
@@ -84,8 +90,11 @@ def error(code: int, message: str, *, status: int = 200, request_id: Any = None)
 def plain(response: Response) -> Response:
     """The SDK's response with the text of exceptions taken out of its error: they are for the log.
 
-    Where the exception names the field it was about, that is kept.
+    Where the exception names the field it was about, that is kept. In a stream, what some clients take for the end
+    of a line is escaped.
     """
+    if isinstance(response, EventSourceResponse):
+        response.body_iterator = _on_one_line(response.body_iterator)
     if not isinstance(response, JSONResponse):
         return response
     body = json.loads(bytes(response.body))
@@ -102,6 +111,12 @@ def plain(response: Response) -> Response:
         found["message"] = _TEXTS[code] + (f" Look at {where}." if where else "")
         found.pop("data", None)
     return JSONResponse(body, status_code=response.status_code)
+
+
+async def _on_one_line(events: AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
+    async with aclosing(cast("AsyncGenerator[Any, None]", events)) as source:
+        async for event in source:
+            yield {**event, "data": event["data"].translate(_LINE_ENDS)}
 
 
 def _field(said: str) -> str:

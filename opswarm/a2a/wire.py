@@ -6,7 +6,7 @@ the URI below, where clients that don't know it pass over it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from a2a.types import (
@@ -42,6 +42,12 @@ MOST_HISTORY = 24
 
 ANSWER = "answer"
 
+WAITS = "The agent waits for an answer."
+"""Noted at the end of a stream whose task is not at its end."""
+
+CODE_KEY = f"{EVENTS_URI}/code"
+"""In the metadata of a failed task and of its last update: the error's code."""
+
 
 def text_update(task_id: str, context_id: str, text: str, *, first: bool) -> TaskArtifactUpdateEvent:
     return TaskArtifactUpdateEvent(
@@ -52,22 +58,12 @@ def text_update(task_id: str, context_id: str, text: str, *, first: bool) -> Tas
     )
 
 
-def event_update(task_id: str, context_id: str, event: Event) -> TaskStatusUpdateEvent:
-    """An event other than text, `Finished` or `Failed`."""
-    update = TaskStatusUpdateEvent(
-        task_id=task_id, context_id=context_id, status=TaskStatus(state=TaskState.TASK_STATE_WORKING)
-    )
-    update.status.timestamp.GetCurrentTime()
-    update.metadata.update({EVENTS_URI: event.model_dump(mode="json")})
-    return update
-
-
 def state_update(
-    task_id: str, context_id: str, state: TaskState, text: str = "", *, code: str = ""
+    task_id: str, context_id: str, state: TaskState, text: str, metadata: Mapping[str, Any], nanoseconds: int
 ) -> TaskStatusUpdateEvent:
-    """A change of state, with a sentence for a person where `text` is given."""
+    """A state, since `nanoseconds` after 1970, with a sentence for a person where `text` is given."""
     update = TaskStatusUpdateEvent(task_id=task_id, context_id=context_id, status=TaskStatus(state=state))
-    update.status.timestamp.GetCurrentTime()
+    update.status.timestamp.FromNanoseconds(nanoseconds)
     if text:
         message = Message(
             message_id=f"{task_id}-{TaskState.Name(state).lower()}",
@@ -77,8 +73,8 @@ def state_update(
             parts=[Part(text=text)],
         )
         update.status.message.CopyFrom(message)
-    if code:
-        update.metadata.update({f"{EVENTS_URI}/code": code})
+    if metadata:
+        update.metadata.update(metadata)
     return update
 
 
@@ -123,14 +119,14 @@ def _status(status: TaskStatus, metadata: dict[str, Any]) -> list[Event]:
         case TaskState.TASK_STATE_COMPLETED:
             return [Finished(notice=said)]
         case TaskState.TASK_STATE_FAILED:
-            code = str(metadata.get(f"{EVENTS_URI}/code") or "internal")
+            code = str(metadata.get(CODE_KEY) or "internal")
             return [Failed(code=code, message=said or "The agent failed without saying why.")]
         case TaskState.TASK_STATE_CANCELED:
             return [Failed(code="canceled", message=said or "The task was canceled.")]
         case TaskState.TASK_STATE_REJECTED:
             return [Failed(code="rejected", message=said or "The agent rejected the request.")]
         case TaskState.TASK_STATE_INPUT_REQUIRED:
-            return [*_said(said), Finished(notice="The agent waits for an answer.")]
+            return [*_said(said), Finished(notice=WAITS)]
         case TaskState.TASK_STATE_AUTH_REQUIRED:
             return [Failed(code="auth_required", message=said or "The agent wants credentials that it was not given.")]
     carried = metadata.get(EVENTS_URI)

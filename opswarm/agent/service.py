@@ -16,6 +16,7 @@ from opswarm.a2a.wire import MODEL_KEY
 from opswarm.agent.events import Event
 from opswarm.agent.turn import Toolbox, TurnLoop, TurnRequest, out_of_time
 from opswarm.errors import InvalidInput, OpswarmError, Unavailable
+from opswarm.fetch import Fetcher
 from opswarm.guard.exchange import ExchangeClient
 from opswarm.guard.keys import ServiceToken, verifier
 from opswarm.guard.tokens import AUDIENCE_PERSON, turn_audience
@@ -125,8 +126,9 @@ def agent_service(
     store = Tasks(settings.database(name), name, executor=settings.executor, keep_days=settings.keep_days)
     http = httpx.AsyncClient(timeout=httpx.Timeout(10.0), trust_env=False)
     servers = [ToolServerClient(s, settings.address(s)) for s in tool_servers]
+    fetch = Fetcher()
     gateway = GatewayClient(
-        settings.address("gateway"), http, _turn_token, silence_seconds=settings.models.timeout_seconds
+        settings.address("gateway"), fetch, _turn_token, silence_seconds=settings.models.timeout_seconds
     )
     exchange = ExchangeClient(settings.address("orchestrator"), http, ServiceToken(settings, name))
     loop = TurnLoop(gateway, Playbook(), settings.turn)
@@ -138,6 +140,7 @@ def agent_service(
     async def lifespan() -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(http.aclose)
+            stack.push_async_callback(fetch.aclose)
             for tool_server in servers:
                 stack.push_async_callback(tool_server.aclose)
             await stack.enter_async_context(server.lifespan())

@@ -12,17 +12,14 @@ from pathlib import Path
 
 import typer
 import yaml
-from sqlalchemy.exc import SQLAlchemyError
 
 from opswarm.cli import hosting, lab, registry
 from opswarm.cli.swarm import until_stopped
 from opswarm.errors import SettingsInvalid, Unavailable
 from opswarm.guard.keys import keep_person_token, token_path
 from opswarm.guard.untrusted import clean
-from opswarm.mcp.serving import http_service, serve_stdio
 from opswarm.service import Service
 from opswarm.settings import PORTS, Server, Settings
-from opswarm.store.tasks import Tasks
 from opswarm.telemetry import configure_logging
 
 _DATABASE_SECONDS = 10.0
@@ -53,6 +50,8 @@ async def _host(service: Service, listener: socket.socket, server: Server, setti
 
 async def check_database(settings: Settings, name: str) -> None:
     """Opens and closes the database of a service. Raises `OpswarmError` with one sentence when it can't be used."""
+    from opswarm.store.tasks import Tasks  # A tool server has no tasks, and no use for what they are made of.
+
     threads = set(threading.enumerate())
     try:
         store = Tasks(settings.database(name), name)
@@ -65,11 +64,8 @@ async def check_database(settings: Settings, name: str) -> None:
         raise SettingsInvalid(
             f"The driver that database_url names is not installed ({error.name}).", hint="Install it beside Opswarm."
         ) from error
-    except SQLAlchemyError as error:
-        raise SettingsInvalid(
-            "database_url is not the URL of a database with an async driver.",
-            hint="Such as sqlite+aiosqlite:////path/to/file.db or postgresql+asyncpg://user@host/name.",
-        ) from error
+    except SettingsInvalid:
+        raise
     except Exception as error:  # Whatever a driver raises: nothing can be kept, so nothing is started.
         await _ended(set(threading.enumerate()) - threads)
         reason = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
@@ -89,7 +85,7 @@ async def _made(settings: Settings, name: str) -> Service:
     factory = registry.service_factory(name)
     try:
         service = factory(settings)
-    except (SQLAlchemyError, ImportError, OSError, ValueError):
+    except (ImportError, OSError, ValueError):
         await check_database(settings, name)  # Says what is wrong, where it is the database.
         raise
     if "database" in service.checks:
@@ -138,6 +134,8 @@ def _contexts(kubeconfig: Path) -> list[str]:
 
 async def serve_tools(settings: Settings, name: str, host: str | None, port: int | None) -> None:
     """Runs one tool server over HTTP until it is told to stop."""
+    from opswarm.mcp.serving import http_service  # 27 MB that an agent has no use for.
+
     configure_logging(settings.log)
     require_cluster(settings, name)
     server = _server(settings, name, host, port)
@@ -148,6 +146,8 @@ async def serve_tools(settings: Settings, name: str, host: str | None, port: int
 
 async def serve_tools_stdio(settings: Settings, name: str) -> None:
     """Serves one desktop client until it hangs up. Logs go to stderr, as stdout is the wire."""
+    from opswarm.mcp.serving import serve_stdio
+
     configure_logging(settings.log)
     require_cluster(settings, name)
     await serve_stdio(registry.tool_server(name), settings)

@@ -11,6 +11,7 @@ import httpx
 
 from opswarm.cli import running
 from opswarm.errors import OpswarmError, Unauthenticated, Unavailable
+from opswarm.fetch import Fetcher
 from opswarm.guard.keys import find_token
 from opswarm.guard.untrusted import clean
 from opswarm.models.client import GatewayClient
@@ -85,7 +86,7 @@ async def probes(settings: Settings) -> AsyncIterator[Probe]:
     known = await asyncio.to_thread(tiers, settings)
     models = dict.fromkeys(m for chain in known.values() for m in chain if m != PLAYBOOK)
     token = find_token(settings)
-    async with httpx.AsyncClient(trust_env=False, timeout=httpx.Timeout(10.0)) as http:
+    async with Fetcher() as http:
         client = GatewayClient(
             gateway_url(settings), http, lambda: token, silence_seconds=settings.models.timeout_seconds
         )

@@ -21,7 +21,6 @@ from opswarm.cli.lab import start as start_lab
 from opswarm.cli.running import Row, Running
 from opswarm.errors import OpswarmError, Unavailable
 from opswarm.guard.keys import make_person_token, private_folder, write_private
-from opswarm.mcp.serving import http_service
 from opswarm.settings import Settings
 
 Say = Callable[[str], None]
@@ -104,6 +103,8 @@ async def _lab(settings: Settings, scenarios: Sequence[str], say: Say) -> AsyncI
 
 
 async def _apps(stack: AsyncExitStack, settings: Settings, say: Say) -> dict[str, Starlette]:
+    from opswarm.mcp.serving import http_service  # Here, as an agent alone has no use for it.
+
     apps: dict[str, Starlette] = {}
     for name in registry.names(registry.TOOL_SERVERS):
         service = await stack.enter_async_context(http_service(registry.tool_server(name), settings))

@@ -12,6 +12,7 @@ Signed with Ed25519 (RFC 8037), so whoever verifies holds only the public key.
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,6 +45,8 @@ TURN_SECONDS = 300
 
 _LEEWAY_SECONDS = 10
 _MAX_ACTORS = 8
+_MOST_KNOWN = 1_000
+"""Tokens, by their hashes, whose signature is not checked a second time. When they end is looked at each time."""
 
 
 def turn_audience(agent: str) -> str:
@@ -129,6 +132,7 @@ class Verifier:
             raise SettingsInvalid("The public key must be an Ed25519 key.")
         self._key = key
         self._clock = clock
+        self._known: dict[tuple[bytes, tuple[str, ...]], Signed] = {}
 
     def verify(self, token: str, audience: Iterable[str]) -> Signed:
         """What `token` proves at a door that answers to any of `audience`.
@@ -138,13 +142,27 @@ class Verifier:
         """
         if not token:
             raise Unauthenticated("No bearer token was sent.", hint="Send `Authorization: Bearer <token>`.")
+        accepted = tuple(audience)
+        key = hashlib.sha256(token.encode("utf-8", errors="replace")).digest(), accepted
+        signed = self._known.get(key)
+        if signed is None:
+            signed = self._checked(token, accepted)
+            while len(self._known) >= _MOST_KNOWN:
+                self._known.pop(next(iter(self._known)), None)
+            self._known[key] = signed
+        if signed.expires + _LEEWAY_SECONDS < self._clock():
+            self._known.pop(key, None)
+            raise Unauthenticated("The bearer token has expired.", hint="Get a fresh one and try again.")
+        return signed
+
+    def _checked(self, token: str, audience: Sequence[str]) -> Signed:
         try:
             claims = jwt.decode(
                 token,
                 self._key,
                 algorithms=[ALGORITHM],
                 issuer=ISSUER,
-                audience=list(audience),
+                audience=audience,
                 options={
                     "require": ["exp", "iat", "sub", "aud", "iss"],
                     "verify_exp": False,
@@ -156,7 +174,7 @@ class Verifier:
         except jwt.InvalidTokenError as error:
             raise Unauthenticated("The bearer token is not valid here.") from error
         expires = claims["exp"]
-        if not isinstance(expires, int) or expires + _LEEWAY_SECONDS < self._clock():
+        if not isinstance(expires, int):
             raise Unauthenticated("The bearer token has expired.", hint="Get a fresh one and try again.")
         return Signed(_principal(claims), claims, expires)
 

@@ -6,6 +6,7 @@ import re
 import unicodedata
 
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _KEPT = frozenset("\n\t")
 _CLOSE = "\n</untrusted>"
 _ENVELOPE = re.compile(r"</?\s*untrusted\b[^>]*>?", re.IGNORECASE)
@@ -15,7 +16,7 @@ def clean(text: str) -> str:
     """`text` without what a reader can't see: ANSI sequences, control, format (zero-width, bidi, tag),
     surrogate and unassigned characters. Newlines and tabs stay."""
     text = _ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
-    if text.isascii() and text.isprintable():
+    if text.isascii() and not _CONTROL.search(text):
         return text
     return "".join(c for c in text if c in _KEPT or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
 

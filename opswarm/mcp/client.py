@@ -1,90 +1,81 @@
-"""The pooled MCP client: one connection a tool server, held by one task, healed when the server comes back.
+"""The pooled MCP client: the tools of some servers, listed once a minute and called over kept connections.
 
-Any connect or read error would tear down the SDK's `Client` with every call in flight. So the transport below
-turns them into JSON-RPC errors of the one call they belong to, and a client that breaks all the same is opened
-anew by its owner task at the next call. The bearer token and the run id of each call are those of the turn that
-makes it: they travel by context variable into the request that the pooled client sends.
+A server that is down, comes back, or forgets its session is found again at the next call. The bearer token and the
+run id of each call are those of the turn that makes it: they travel by context variable.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-import httpx2
-from mcp import Client, MCPError
-from mcp.client.streamable_http import streamable_http_client
-from mcp.types import TextContent
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opswarm.agent.turn import ToolResult
 from opswarm.errors import DeadlineExceeded, InvalidInput, OpswarmError, ToolServerDown, Unauthenticated
+from opswarm.fetch import Fetcher, FetchFailed
+from opswarm.guard.untrusted import cap_bytes, clean
+from opswarm.mcp.session import Refused, RpcError, Session, SessionEnded, name_headers
 from opswarm.models.chat import ToolSchema
 from opswarm.telemetry import traceparent
-
-log = logging.getLogger(__name__)
 
 bearer: ContextVar[Callable[[], str] | None] = ContextVar("bearer", default=None)
 """Gives the token with which the current turn calls tools: asked at each call, as a long turn renews it."""
 
-_UNREACHABLE = -32098
-_REFUSED = -32097
 _CONNECT_SECONDS = 5.0
 _LIST_SECONDS = 10.0
 _LIST_LIFETIME = 60.0
 _CALL_SECONDS = 90.0
+_MOST_PAGES = 20
 
 
-class _EndsQuietly(httpx2.AsyncByteStream):
-    """A body whose read error is its end: the SDK then fails the one request, not the whole client."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in self._inner:
-                yield chunk
-        except httpx2.TransportError as error:
-            log.info("tool server stream broke: %s", type(error).__name__)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+class _Wire(BaseModel):
+    model_config = ConfigDict(frozen=True)
 
 
-class _Wire(httpx2.AsyncBaseTransport):
-    """Adds the caller's identity to each request and turns transport errors into JSON-RPC errors."""
-
-    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
-        self._inner = inner
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        if (token := bearer.get()) is not None and (value := token()):
-            request.headers["Authorization"] = f"Bearer {value}"
-        if parent := traceparent():
-            request.headers["traceparent"] = parent
-        try:
-            response = await self._inner.handle_async_request(request)
-        except httpx2.TransportError as error:
-            return _failure(request, 503, _UNREACHABLE, type(error).__name__)
-        if response.status_code in (401, 403):
-            await response.aclose()
-            return _failure(request, response.status_code, _REFUSED, "refused")
-        response.stream = _EndsQuietly(response.stream)
-        return response
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+class _Hints(_Wire):
+    readOnlyHint: bool | None = None
 
 
-def _failure(request: httpx2.Request, status: int, code: int, message: str) -> httpx2.Response:
-    body = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}
-    return httpx2.Response(status, json=body, request=request)
+class _Tool(_Wire):
+    name: str = Field(max_length=128)
+    description: str | None = None
+    inputSchema: dict[str, Any]
+    annotations: _Hints | None = None
+
+
+class _Page(_Wire):
+    tools: tuple[_Tool, ...]
+    nextCursor: str | None = None
+
+
+class _Content(_Wire):
+    type: str
+    text: str | None = None
+
+
+class _Called(_Wire):
+    resultType: str = "complete"
+    content: tuple[_Content, ...] = ()
+    structuredContent: dict[str, Any] | None = None
+    isError: bool | None = None
+
+
+_W = TypeVar("_W", bound=_Wire)
+
+
+def _identity() -> dict[str, str]:
+    """The headers that say for whom a request is made, and in which run."""
+    headers: dict[str, str] = {}
+    if (token := bearer.get()) is not None and (value := token()):
+        headers["Authorization"] = f"Bearer {value}"
+    if parent := traceparent():
+        headers["traceparent"] = parent
+    return headers
 
 
 class ToolServerClient:
@@ -93,9 +84,9 @@ class ToolServerClient:
     def __init__(self, name: str, url: str) -> None:
         self.name = name
         self.url = f"{url.rstrip('/')}/mcp"
-        self._owner: asyncio.Task[None] | None = None
-        self._opened: asyncio.Future[Client] | None = None
-        self._close = asyncio.Event()
+        self._fetch = Fetcher(connect_seconds=_CONNECT_SECONDS)
+        self._session = Session(self.url, self._fetch, _identity, silence=_CALL_SECONDS)
+        self._open = False
         self._lock = asyncio.Lock()
         self._schemas: tuple[ToolSchema, ...] = ()
         self._listed = 0.0
@@ -103,16 +94,22 @@ class ToolServerClient:
     async def schemas(self) -> tuple[ToolSchema, ...]:
         """The server's tools, asked for at most once a minute. Raises `ToolServerDown`."""
         if not self._schemas or time.monotonic() - self._listed > _LIST_LIFETIME:
-            client = await self._client()
-            listed = await self._bounded(client.list_tools(cache_mode="bypass"), _LIST_SECONDS)
+            found: list[_Tool] = []
+            cursor: str | None = None
+            for _ in range(_MOST_PAGES):
+                params = {"cursor": cursor} if cursor else {}
+                page = self._read(_Page, await self._ask("tools/list", params, {}, _LIST_SECONDS))
+                found += page.tools
+                if not (cursor := page.nextCursor):
+                    break
             self._schemas = tuple(
                 ToolSchema(
                     t.name,
                     t.description or "",
-                    t.input_schema,
-                    bool(t.annotations and t.annotations.read_only_hint),
+                    t.inputSchema,
+                    bool(t.annotations and t.annotations.readOnlyHint),
                 )
-                for t in listed.tools
+                for t in found
             )
             self._listed = time.monotonic()
         return self._schemas
@@ -130,81 +127,65 @@ class ToolServerClient:
             return await self._call(name, arguments)
 
     async def aclose(self) -> None:
-        self._close.set()
-        if self._owner is not None:
-            self._owner.cancel()
-            await asyncio.gather(self._owner, return_exceptions=True)
-            self._owner = None
+        if self._open:
+            await self._session.close()
+        await self._fetch.aclose()
 
     async def _call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
-        client = await self._client()
-        result = await self._bounded(client.call_tool(name, dict(arguments)), _CALL_SECONDS)
-        text = "\n".join(c.text for c in result.content if isinstance(c, TextContent))
-        return ToolResult(text, not result.is_error, result.structured_content)
+        schema = next((s.parameters for s in self._schemas if s.name == name), {})
+        headers = name_headers(name, schema, arguments)
+        params = {"name": name, "arguments": dict(arguments)}
+        called = self._read(_Called, await self._ask("tools/call", params, headers, _CALL_SECONDS))
+        if called.resultType == "input_required":
+            raise InvalidInput(f"{name} asks for input that nobody can give here.")
+        text = "\n".join(c.text for c in called.content if c.type == "text" and c.text is not None)
+        return ToolResult(text, not called.isError, called.structuredContent)
 
-    async def _bounded(self, call: Any, seconds: float) -> Any:
+    async def _ask(
+        self, method: str, params: Mapping[str, Any], headers: Mapping[str, str], seconds: float
+    ) -> dict[str, Any]:
         try:
             async with asyncio.timeout(seconds):
-                return await call
+                await self._opened()
+                try:
+                    return await self._session.request(method, params, headers)
+                except SessionEnded:
+                    # Nothing was looked at, so nothing was done: it can be asked again.
+                    self._open = False
+                    await self._opened()
+                    return await self._session.request(method, params, headers)
         except TimeoutError as error:
             raise DeadlineExceeded(f"The {self.name} tool server did not answer within {seconds:.0f} s.") from error
-        except MCPError as error:
+        except Refused as error:
+            raise Unauthenticated(f"The {self.name} tool server does not accept this caller's token.") from error
+        except (FetchFailed, SessionEnded) as error:
+            self._open = False
+            raise self._down() from error
+        except RpcError as error:
             raise self._translated(error) from error
 
-    def _translated(self, error: MCPError) -> OpswarmError:
-        code = error.error.code
-        if code == _REFUSED:
-            return Unauthenticated(f"The {self.name} tool server does not accept this caller's token.")
-        if code in (-32602, -32601):
-            return InvalidInput(f"The {self.name} tool server refused the call: {error.error.message}")
+    async def _opened(self) -> None:
+        async with self._lock:
+            if not self._open:
+                await self._session.open()
+                self._open = True
+
+    def _read(self, kind: type[_W], result: Mapping[str, Any]) -> _W:
+        try:
+            return kind.model_validate(result)
+        except ValidationError as error:
+            raise InvalidInput(f"The {self.name} tool server sent a result that can't be read.") from error
+
+    def _translated(self, error: RpcError) -> OpswarmError:
+        if error.code in (-32602, -32601):
+            told = cap_bytes(clean(error.message), 400)
+            return InvalidInput(f"The {self.name} tool server refused the call: {told}")
         return self._down()
 
     def _down(self) -> ToolServerDown:
         return ToolServerDown(
             f"The {self.name} tool server can't be reached.", hint=f"Check that it runs at {self.url}."
         )
-
-    async def _client(self) -> Client:
-        async with self._lock:
-            if self._owner is None or self._owner.done():
-                self._opened = asyncio.get_running_loop().create_future()
-                self._owner = asyncio.create_task(self._own(self._opened), name=f"mcp:{self.name}")
-        opened = self._opened
-        assert opened is not None
-        try:
-            async with asyncio.timeout(_CONNECT_SECONDS * 2):
-                return await asyncio.shield(opened)
-        except TimeoutError as error:
-            raise self._down() from error
-        except OpswarmError as error:
-            raise type(error)(error.message, hint=error.hint) from error
-
-    async def _own(self, opened: asyncio.Future[Client]) -> None:
-        """Holds the `Client` open. Every teardown, whatever its cause, ends here and nowhere else."""
-        limits = httpx2.Limits(max_keepalive_connections=16, keepalive_expiry=60)
-        timeout = httpx2.Timeout(_CONNECT_SECONDS, read=_CALL_SECONDS)
-        transport = _Wire(httpx2.AsyncHTTPTransport(limits=limits))
-        try:
-            async with (
-                httpx2.AsyncClient(transport=transport, timeout=timeout) as http,
-                Client(streamable_http_client(self.url, http_client=http)) as client,
-            ):
-                opened.set_result(client)
-                await self._close.wait()
-        except Exception as error:  # The owner's boundary: whatever broke the client is told to its callers.
-            log.info("connection to tool server %s ended: %s", self.name, type(error).__name__)
-            if not opened.done():
-                opened.set_exception(self._reason(error))
-        finally:
-            if not opened.done():
-                opened.set_exception(self._down())
-            with suppress(asyncio.CancelledError, OpswarmError):
-                opened.exception()
-
-    def _reason(self, error: BaseException) -> OpswarmError:
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        return self._translated(error) if isinstance(error, MCPError) else self._down()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing, suppress
-
-import httpx
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import aclosing
 
 from opswarm.errors import (
     BudgetExceeded,
@@ -20,8 +17,9 @@ from opswarm.errors import (
     Unauthenticated,
     by_code,
 )
+from opswarm.fetch import Answer, Fetcher, FetchFailed, Silent, Unreadable
 from opswarm.guard.untrusted import cap_bytes, clean
-from opswarm.models.chat import ChatRequest, Piece
+from opswarm.models.chat import ChatRequest, Piece, TextPiece
 from opswarm.models.chunks import Reply, read_chunk
 from opswarm.telemetry import traceparent
 
@@ -39,34 +37,32 @@ class GatewayClient:
     """
 
     def __init__(
-        self, url: str, http: httpx.AsyncClient, token: Callable[[], str], *, silence_seconds: float = 120.0
+        self, url: str, http: Fetcher, token: Callable[[], str], *, silence_seconds: float = 120.0
     ) -> None:
         self._url = f"{url.rstrip('/')}/v1/chat/completions"
         self._http = http
         self._token = token
-        self._timeout = httpx.Timeout(10.0, read=silence_seconds + _SLACK_SECONDS)
+        self._silence = silence_seconds + _SLACK_SECONDS
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
-        headers = {"Authorization": f"Bearer {self._token()}"}
+        headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": "application/json"}
         if parent := traceparent():
             headers["traceparent"] = parent
-        body = {**request.wire(), "stream": True, "stream_options": {"include_usage": True}}
+        body = json.dumps({**request.wire(), "stream": True, "stream_options": {"include_usage": True}}).encode()
         try:
-            async with self._http.stream(
-                "POST", self._url, json=body, headers=headers, timeout=self._timeout
-            ) as response:
-                if response.status_code != 200:
-                    raise _failure(response.status_code, _error_in(await response.aread()), response.headers)
-                async with aclosing(_pieces(response)) as pieces:
+            async with self._http.post(self._url, body, headers, silence=self._silence) as answer:
+                if answer.status != 200:
+                    raise _failure(answer.status, _error_in(await answer.read(_MAX_LINE)), answer.headers)
+                async with aclosing(_pieces(answer)) as pieces:
                     async for piece in pieces:
                         yield piece
-        except httpx.TimeoutException as error:
+        except Silent as error:
             raise ModelUnreachable(
                 "The model gateway did not answer in time.", hint="Look at its log, or raise models.timeout_seconds."
             ) from error
-        except httpx.DecodingError as error:
+        except Unreadable as error:
             raise ModelReplyInvalid("The model gateway's answer can't be unpacked.") from error
-        except httpx.TransportError as error:
+        except FetchFailed as error:
             raise ModelUnreachable(
                 f"The model gateway at {self._url} can't be reached.", hint="Start it, or set addresses.gateway."
             ) from error
@@ -105,36 +101,58 @@ def _seconds(value: str | None) -> float | None:
     return seconds if 0 <= seconds < math.inf else None
 
 
-async def _pieces(response: httpx.Response) -> AsyncGenerator[Piece, None]:
-    reply = Reply()
-    async with aclosing(_lines(response)) as lines:
-        async for line in lines:
-            if not line.startswith(b"data:"):
-                continue
-            data = line[5:].strip()
-            if data == b"[DONE]":
-                break
-            chunk = read_chunk(data)
-            if chunk.error is not None:
-                raise _failure(502, chunk.error, {})
-            for piece in reply.add(chunk):
-                yield piece
-        for piece in reply.end():
+async def _pieces(answer: Answer) -> AsyncGenerator[Piece, None]:
+    reading = _Reading()
+    async for data in answer.chunks():
+        for piece in reading.add(data):
             yield piece
-        # Read to its end the connection can be used again; a gateway that does not end is not waited for.
-        with suppress(TimeoutError, httpx.TransportError):
-            async with asyncio.timeout(_END_SECONDS):
-                async for _ in lines:
-                    pass
+        if reading.done:
+            break
+    for piece in reading.end():
+        yield piece
+    # Read to its end the connection can be used again; a gateway that does not end is not waited for.
+    await answer.drain(_END_SECONDS)
 
 
-async def _lines(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """The lines of the body. httpx's own also end at U+2028 and its like, which JSON text may hold."""
-    rest = b""
-    async for data in response.aiter_bytes():
-        *whole, rest = (rest + data).split(b"\n")
-        for line in whole:
-            yield line
-        if len(rest) > _MAX_LINE:
+class _Reading:
+    """The reply as its bytes come. Text that arrived together is one piece: nobody waited for it in between."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self._reply = Reply()
+        self._rest = b""
+
+    def add(self, data: bytes) -> Iterator[Piece]:
+        """The pieces in the lines that `data` completes. Raises `ModelReplyInvalid` for one without an end."""
+        # Only a line feed ends a line: JSON text may hold what else does, such as U+2028.
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        said: list[str] = []
+        for line in lines:
+            for piece in self._line(line):
+                if isinstance(piece, TextPiece):
+                    said.append(piece.text)
+                    continue
+                if said:
+                    yield TextPiece("".join(said))
+                    said.clear()
+                yield piece
+        if said:
+            yield TextPiece("".join(said))
+        if len(self._rest) > _MAX_LINE:
             raise ModelReplyInvalid("The model gateway sent a line without an end.")
-    yield rest
+
+    def end(self) -> Iterator[Piece]:
+        yield from self.add(b"\n")
+        yield from self._reply.end()
+
+    def _line(self, line: bytes) -> Iterator[Piece]:
+        if self.done or not line.startswith(b"data:"):
+            return
+        written = line[5:].strip()
+        if written == b"[DONE]":
+            self.done = True
+            return
+        chunk = read_chunk(written)
+        if chunk.error is not None:
+            raise _failure(502, chunk.error, {})
+        yield from self._reply.add(chunk)

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 from opswarm.a2a.server import A2AServer
 from opswarm.agent.service import answers, prompt
 from opswarm.errors import OpswarmError, PermissionDenied, Unauthenticated
+from opswarm.fetch import Fetcher
 from opswarm.guard.exchange import GRANT, JWT_TYPE, Exchange
 from opswarm.guard.keys import signing_key
 from opswarm.guard.tokens import AUDIENCE_PERSON, TURN_SECONDS, Verifier
@@ -85,7 +86,8 @@ def create_app(settings: Settings) -> Service:
     addresses = {n: url or settings.address(n) for n, url in settings.orchestrator.agents.items()}
     directory = Directory(addresses, http, refresh_seconds=settings.orchestrator.refresh_seconds)
     exchange = Exchange(key, verifier, addresses.keys)
-    gateway = GatewayClient(settings.address("gateway"), http, _token)
+    fetch = Fetcher()
+    gateway = GatewayClient(settings.address("gateway"), fetch, _token)
     system = prompt("services.orchestrator", "route")
     responder = Delegation(directory, exchange, gateway, settings.orchestrator, system)
     store = Tasks(settings.database(NAME), NAME, executor=settings.executor, keep_days=settings.keep_days)
@@ -107,6 +109,7 @@ def create_app(settings: Settings) -> Service:
     async def lifespan() -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(http.aclose)
+            stack.push_async_callback(fetch.aclose)
             await stack.enter_async_context(server.lifespan())
             await stack.enter_async_context(directory.kept_fresh())
             yield

@@ -319,3 +319,92 @@ async def test_tasks_are_listed_page_by_page(endpoint: Endpoint) -> None:
         if not token:
             break
     assert len(seen) == len(set(seen)) == 5
+
+
+def _told(frames: list[dict[str, Any]]) -> list[Any]:
+    """Frames without what is another one each time."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            spare = ("id", "taskId", "contextId", "messageId", "timestamp")
+            return {k: "" if k in spare else plain(v) for k, v in value.items()}
+        return [plain(v) for v in value] if isinstance(value, list) else value
+
+    return [plain(f) for f in frames]
+
+
+@pytest.mark.parametrize("text", ["hi", "break", "caf\u00e9 \u2028 data: x\r\n\r\nevent: y"])
+@pytest.mark.parametrize("configuration", [{}, {"historyLength": 0}, {"historyLength": 3}])
+async def test_the_short_way_and_the_long_one_put_the_same_on_the_wire(
+    endpoint: Endpoint, text: str, configuration: dict[str, Any]
+) -> None:
+    short = await endpoint.stream("SendStreamingMessage", {**endpoint.message(text), "configuration": configuration})
+    params = {**endpoint.message(text), "configuration": configuration, "tenant": "x"}  # What the short way leaves.
+    assert _told(short) == _told(await endpoint.stream("SendStreamingMessage", params))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"configuration": {"historyLength": -1}},
+        {"message": {"role": "ROLE_USER", "messageId": "x", "parts": [{"text": "a"}], "taskId": "nope"}},
+        {"message": {"role": "ROLE_USER", "messageId": "x", "parts": [{"text": "  "}]}},
+        {"message": {"role": "ROLE_USER", "messageId": "x" * 300, "parts": [{"text": "a"}]}},
+    ],
+)
+async def test_the_short_way_and_the_long_one_refuse_alike(endpoint: Endpoint, more: dict[str, Any]) -> None:
+    answers = []
+    for spare in ({}, {"tenant": "x"}):
+        answers.append(await endpoint.rpc("SendStreamingMessage", {**endpoint.message("hi"), **more, **spare}))
+    assert answers[0] == answers[1] and "error" in answers[0]
+
+
+async def test_every_line_of_a_stream_is_data_whatever_a_text_holds(endpoint: Endpoint) -> None:
+    body = {"jsonrpc": "2.0", "id": "7\r\n\r\ndata: {}", "method": "SendStreamingMessage"}
+    params = endpoint.message("x\r\n\r\ndata: {}\n\u2028\u0085event: evil")
+    response = await endpoint.http.post("/", json={**body, "params": params}, headers={"A2A-Version": "1.0"})
+    lines = [x for x in response.content.decode("ascii").split("\r\n") if x]
+    assert all(json.loads(x.removeprefix("data: "))["id"] == body["id"] for x in lines)
+
+
+async def test_several_listen_to_the_same_work(endpoint: Endpoint) -> None:
+    params = {**endpoint.message("wait"), "configuration": {"returnImmediately": True}}
+    task = (await endpoint.rpc("SendMessage", params))["result"]["task"]
+    await until(lambda: bool(endpoint.echo.seen))
+    joined = [asyncio.create_task(endpoint.stream("SubscribeToTask", {"id": task["id"]})) for _ in range(3)]
+    old = asyncio.create_task(endpoint.stream("tasks/resubscribe", {"id": task["id"]}, version=None))
+    await asyncio.wait({*joined, old}, timeout=0.3)
+    endpoint.echo.release.set()
+    for frames in await asyncio.gather(*joined):
+        assert frames[0]["result"]["task"]["id"] == task["id"]
+        assert frames[-1]["result"]["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
+    assert (await old)[-1]["result"]["final"] is True
+
+
+async def test_a_client_that_does_not_read_keeps_nobody(endpoint: Endpoint) -> None:
+    body = {"jsonrpc": "2.0", "id": 1, "method": "SendStreamingMessage", "params": endpoint.message("flood wait")}
+    async with endpoint.http.stream("POST", "/", json=body, headers={"A2A-Version": "1.0"}) as response:
+        await until(lambda: bool(endpoint.echo.seen))
+        answer = await endpoint.rpc("SendMessage", endpoint.message("hi"))
+        assert _text(answer["result"]["task"]) == "echo heard: hi"
+        endpoint.echo.release.set()
+        frames = [json.loads(x[5:]) async for x in response.aiter_lines() if x.startswith("data:")]
+    assert frames[-1]["result"]["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
+
+
+async def test_a_stop_ends_streams_with_the_tasks_end(tmp_path: Path) -> None:
+    settings = settings_at(tmp_path)
+    headers = {"Authorization": f"Bearer {make_person_token(settings)}"}
+    port = free_port()
+    echo = Echo("echo")
+    service = echo_service(settings, "echo", f"http://127.0.0.1:{port}", echo)
+    async with httpx.AsyncClient(headers=headers, base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+        async with serving(service.app(), port):
+            at = Endpoint(http, echo, tmp_path)
+            streaming = asyncio.create_task(at.stream("SendStreamingMessage", at.message("wait")))
+            await until(lambda: bool(echo.seen))
+            began = asyncio.get_running_loop().time()
+        frames = await streaming
+        assert asyncio.get_running_loop().time() - began < 2
+    status = frames[-1]["result"]["statusUpdate"]["status"]
+    assert status["state"] == "TASK_STATE_FAILED" and "was stopped" in status["message"]["parts"][0]["text"]

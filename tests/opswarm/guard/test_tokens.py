@@ -35,6 +35,31 @@ def test_a_token_says_who_it_speaks_for() -> None:
     assert signed.principal.is_direct_person
 
 
+def test_a_token_that_was_good_once_is_still_looked_at_each_time() -> None:
+    key, clock = SigningKey.generate(), Clock()
+    key._clock = clock
+    verifier = Verifier(key.public_pem(), clock=clock)
+    token = key.mint(PERSON, [AUDIENCE_PERSON], seconds=60)
+    for _ in range(2):
+        assert verifier.verify(token, [AUDIENCE_PERSON]).principal == PERSON
+    with pytest.raises(Unauthenticated, match="not meant"):
+        verifier.verify(token, [AUDIENCE_TOOLS])
+    with pytest.raises(Unauthenticated, match="not valid"):
+        verifier.verify(f"{token[:-4]}AAAA", [AUDIENCE_PERSON])
+    clock.now += 71
+    for _ in range(2):
+        with pytest.raises(Unauthenticated, match="expired"):
+            verifier.verify(token, [AUDIENCE_PERSON])
+
+
+def test_tokens_that_are_remembered_are_not_many() -> None:
+    key = SigningKey.generate()
+    verifier = Verifier(key.public_pem())
+    for _ in range(1_050):
+        verifier.verify(key.mint(PERSON, [AUDIENCE_PERSON], seconds=60), [AUDIENCE_PERSON])
+    assert len(verifier._known) == 1_000
+
+
 def test_a_token_for_another_door_is_refused() -> None:
     key = SigningKey.generate()
     token = key.mint(AGENT, [AUDIENCE_EXCHANGE], seconds=60)

@@ -9,21 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from a2a.auth.user import User
-from a2a.server.context import ServerCallContext
 from a2a.types import ListTasksRequest, Message, Part, Role, Task, TaskState
 
 from opswarm.errors import Unavailable
-from opswarm.store import tasks as store
+from opswarm.store import database
 from opswarm.store.tasks import Tasks
 
-
-class Somebody(User):
-    is_authenticated = True
-    user_name = "person:x"
-
-
-CONTEXT = ServerCallContext(user=Somebody())
+OWNER = "person:x"
 
 
 def a_task(task_id: str, state: TaskState, *, days_ago: float = 0.0) -> Task:
@@ -46,7 +38,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 async def opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> Tasks:
-    monkeypatch.setattr(store, "_BUSY_MILLISECONDS", 50)
+    monkeypatch.setattr(database, "BUSY_MILLISECONDS", 50)
     tasks = Tasks(f"sqlite+aiosqlite:///{path}", "s")
     await tasks.open()
     return tasks
@@ -60,14 +52,14 @@ def states(path: Path) -> dict[str, int]:
 async def test_the_end_of_a_task_outlives_a_locked_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "t.db"
     tasks = await opened(path, monkeypatch)
-    await tasks.save(a_task("1", TaskState.TASK_STATE_WORKING), CONTEXT)
+    await tasks.save(a_task("1", TaskState.TASK_STATE_WORKING), OWNER)
     with locked(path):
-        await tasks.save(a_task("1", TaskState.TASK_STATE_COMPLETED), CONTEXT)
-        found = await tasks.get("1", CONTEXT)
+        await tasks.save(a_task("1", TaskState.TASK_STATE_COMPLETED), OWNER)
+        found = await tasks.get("1", OWNER)
         with pytest.raises(Unavailable):
             await tasks.ping()
         with pytest.raises(Unavailable, match="can't be written"):
-            await tasks.save(a_task("2", TaskState.TASK_STATE_SUBMITTED), CONTEXT)
+            await tasks.begin(a_task("2", TaskState.TASK_STATE_SUBMITTED), OWNER)
     assert found is not None and found.status.state == TaskState.TASK_STATE_COMPLETED
     await tasks.ping()
     assert states(path) == {"1": int(TaskState.TASK_STATE_COMPLETED)}
@@ -78,10 +70,10 @@ async def test_a_row_that_can_not_be_read_hides_no_other(tmp_path: Path, monkeyp
     path = tmp_path / "t.db"
     tasks = await opened(path, monkeypatch)
     for name in ("1", "2"):
-        await tasks.save(a_task(name, TaskState.TASK_STATE_COMPLETED), CONTEXT)
+        await tasks.save(a_task(name, TaskState.TASK_STATE_COMPLETED), OWNER)
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE tasks SET body = x'ff' WHERE id = '1'")
-    page = await tasks.list(ListTasksRequest(), CONTEXT)
+    page = await tasks.list(ListTasksRequest(), OWNER)
     assert [t.id for t in page.tasks] == ["2"]
     await tasks.close()
 
@@ -89,9 +81,9 @@ async def test_a_row_that_can_not_be_read_hides_no_other(tmp_path: Path, monkeyp
 async def test_old_tasks_go_and_unfinished_ones_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "t.db"
     tasks = await opened(path, monkeypatch)
-    await tasks.save(a_task("old", TaskState.TASK_STATE_COMPLETED, days_ago=40), CONTEXT)
-    await tasks.save(a_task("new", TaskState.TASK_STATE_COMPLETED, days_ago=20), CONTEXT)
-    await tasks.save(a_task("waiting", TaskState.TASK_STATE_INPUT_REQUIRED, days_ago=40), CONTEXT)
+    await tasks.save(a_task("old", TaskState.TASK_STATE_COMPLETED, days_ago=40), OWNER)
+    await tasks.save(a_task("new", TaskState.TASK_STATE_COMPLETED, days_ago=20), OWNER)
+    await tasks.save(a_task("waiting", TaskState.TASK_STATE_INPUT_REQUIRED, days_ago=40), OWNER)
     await tasks.close()
     again = await opened(path, monkeypatch)
     assert set(states(path)) == {"new", "waiting"}

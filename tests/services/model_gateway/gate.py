@@ -12,6 +12,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
+from opswarm.fetch import Fetcher
 from opswarm.guard.keys import signing_key
 from opswarm.guard.principal import Kind, Principal, Role
 from opswarm.guard.tokens import AUDIENCE_GATEWAY, SigningKey
@@ -37,6 +38,7 @@ TOOL = ToolSchema("diagnose", "Diagnose.", {"type": "object", "properties": {"na
 class Gate:
     client: GatewayClient
     http: httpx.AsyncClient
+    fetch: Fetcher
     script: Script
     url: str
     key: SigningKey
@@ -45,11 +47,7 @@ class Gate:
         """The client of an agent that works on `task` for the same person."""
         acting = Principal(kind=Kind.PERSON, subject="person:ann", actors=(f"agent:{agent}",), task=task)
         token = self.key.mint(acting, [AUDIENCE_GATEWAY], seconds=600)
-        return GatewayClient(self.url, self.plain, lambda: token)
-
-    @property
-    def plain(self) -> httpx.AsyncClient:
-        return self.client._http
+        return GatewayClient(self.url, self.fetch, lambda: token)
 
     async def ask(self, model: str, *, tools: tuple[ToolSchema, ...] = (), **more: Any) -> list[Piece]:
         request = ChatRequest((Message("user", "what is broken?"),), model=model, tools=tools, **more)
@@ -93,7 +91,8 @@ async def gateway_to(
         token = key.mint(person, [AUDIENCE_GATEWAY], seconds=600)
         headers = {"Authorization": f"Bearer {token}"}
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, headers=headers, timeout=20))
-        yield Gate(GatewayClient(url, http, lambda: token), http, script or Script([]), url, key)
+        fetch = await stack.enter_async_context(Fetcher())
+        yield Gate(GatewayClient(url, fetch, lambda: token), http, fetch, script or Script([]), url, key)
 
 
 def asking(model: str) -> ChatRequest:

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from opswarm.errors import ModelBusy, ModelFailed, ModelKeyRejected, ModelUnknown, ModelUnreachable
+from opswarm.fetch import Fetcher
 from opswarm.guard.keys import make_person_token
 from opswarm.models.chat import CallPiece, ChatRequest, Message, UsagePiece
 from opswarm.models.client import GatewayClient
@@ -93,7 +93,7 @@ async def test_a_provider_that_is_gone_is_told(tmp_path: Path) -> None:
     gone = Models(ollama_api_base=f"http://127.0.0.1:{free_port()}")
     token = make_person_token(settings)
     app = create_app(settings.updated({"models": gone})).app()
-    async with serving(app) as url, httpx.AsyncClient(timeout=20) as http:
+    async with serving(app) as url, Fetcher() as http:
         client = GatewayClient(url, http, lambda: token)
         with pytest.raises(ModelUnreachable, match="ollama serve"):
             _ = [p async for p in client.stream(ChatRequest((Message("user", "x"),), model="ollama_chat/qwen3"))]
