@@ -170,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--webui", default=env("OPENWEBUI_URL", ""), help="Open WebUI's address (OPENWEBUI_URL)")
     parser.add_argument("--key", help="an administrator's API key or session token (OPENWEBUI_API_KEY)")
     parser.add_argument("--key-file", type=Path, help="a file that holds it")
-    parser.add_argument("--url", default=env("OPSWARM_URL"), help="the orchestrator, as Open WebUI sees it (OPSWARM_URL)")
+    parser.add_argument("--url", default=env("OPSWARM_URL"), help="the orchestrator as it sees it (OPSWARM_URL)")
     parser.add_argument("--token", help="the front's token, of `opswarm token --front openwebui` (OPSWARM_FRONT_TOKEN)")
     parser.add_argument("--token-file", type=Path, help="a file that holds it")
     parser.add_argument("--timeout", type=float, help="seconds that one answer may take")
