@@ -44,7 +44,13 @@ _HISTORY_CHARACTERS = 8_000
 _MOST_ANSWER = 4_000_000
 _CHATS = uuid.UUID("0d6f5a54-0c9b-5f0f-8d0e-3a6a2b7f9c11")
 _ENDED = {"TASK_STATE_COMPLETED", "TASK_STATE_FAILED", "TASK_STATE_CANCELED", "TASK_STATE_REJECTED"}
-_FOLDED = re.compile(r"<details type=\"(?:tool_calls|reasoning|code_interpreter)\".*?</details>\s*", re.DOTALL)
+_ADDED = re.compile(
+    r"<details type=\"(?:tool_calls|reasoning|code_interpreter)\".*?</details>\s*"
+    r"|<attached_files>.*?</attached_files>\s*",
+    re.DOTALL,
+)
+"""What was put around the text of a message: folded tool calls, and Open WebUI's list of its files."""
+
 _USER = re.compile(r"[!-~]{1,128}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -291,7 +297,7 @@ def _call(
     if not text.strip():
         raise Problem("The message has no text.")
     earlier = (m for m in messages[:newest] if m.get("role") in ("user", "assistant"))
-    said = ({"role": str(m["role"]), "content": _FOLDED.sub("", _text(m.get("content"))).strip()} for m in earlier)
+    said = ({"role": str(m["role"]), "content": _ADDED.sub("", _text(m.get("content"))).strip()} for m in earlier)
     kept = [{**m, "content": m["content"][:_HISTORY_CHARACTERS]} for m in said if m["content"]]
     return Call(asker, agent, chat, text, tuple(kept[-_MOST_HISTORY:]), model, show_tools=_wants(user, "show_tools"))
 
