@@ -46,13 +46,14 @@ class WebUI:
         self._http = http
         self._url = url
 
-    def check_admin(self) -> None:
-        found = self._call("GET", "/api/v1/auths/", "look who the key belongs to")
-        if not isinstance(found, dict) or found.get("role") != "admin":
-            raise Failure("This key does not belong to an administrator of Open WebUI. Use an administrator's.")
+    def sign_in(self, email: str, password: str) -> str:
+        """A session's token."""
+        form = {"email": email, "password": password}
+        return str(self._call("POST", "/api/v1/auths/signin", "sign in", form)["token"])
 
     def function(self, id: str) -> dict[str, Any] | None:
-        listed = self._call("GET", "/api/v1/functions/", "list the functions")
+        """The function of this id, or None. Answered to administrators only."""
+        listed = self._call("GET", "/api/v1/functions/list", "list the functions")
         found = [f for f in listed if f.get("id") == id] if isinstance(listed, list) else []
         if found and found[0].get("type") != "pipe":
             raise Failure(f"There is a {found[0].get('type')} '{id}' already. Choose another id with --id.")
@@ -112,9 +113,11 @@ class WebUI:
             return None
         if response.status_code in (401, 403):
             raise Failure(
-                f"Open WebUI refused to {purpose} ({_detail(response)}). Give an administrator's key: Settings, "
-                "Account, API keys (an administrator may have to enable them), or the session's token."
+                f"Open WebUI refused to {purpose} ({_detail(response)}). Give an administrator's key (Settings, "
+                "Account; API keys have to be enabled first), or sign in with --email."
             )
+        if response.status_code == 400 and purpose == "sign in":
+            raise Failure("Open WebUI does not accept this email and password.")
         if response.status_code != 200:
             raise Failure(f"Open WebUI could not {purpose}: HTTP {response.status_code}, {_detail(response)}")
         try:
@@ -134,7 +137,6 @@ def _detail(response: httpx.Response) -> str:
 def install(http: httpx.Client, url: str, wanted: Wanted) -> list[str]:
     """Does it, and gives what was done as lines. Raises `Failure`."""
     webui = WebUI(http, url)
-    webui.check_admin()
     done = [f"The function '{wanted.id}' was {webui.put(wanted)} and is on."]
     webui.set_valves(wanted)
     models = webui.models(wanted.id)
@@ -149,14 +151,19 @@ def install(http: httpx.Client, url: str, wanted: Wanted) -> list[str]:
     return [*done, f"Its models: {', '.join(m['id'] for m in agents)}."]
 
 
-def _secret(value: str | None, file: Path | None, variable: str, what: str) -> str | None:
-    """A secret from the argument, the file or the environment, in this order; None where there is none."""
+def _read(value: str | None, file: Path | None, variable: str, what: str) -> str:
+    """What the argument, the file or the environment holds, in this order; "" where there is nothing."""
     if value is None and file is not None:
         try:
             value = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             raise Failure(f"The file {file} with {what} can't be read.") from None
-    found = (value if value is not None else os.environ.get(variable, "")).strip()
+    return (value if value is not None else os.environ.get(variable, "")).strip()
+
+
+def _secret(value: str | None, file: Path | None, variable: str, what: str) -> str | None:
+    """A key or token; None where there is none."""
+    found = _read(value, file, variable, what)
     if found and (not found.isascii() or not found.isprintable() or " " in found):
         raise Failure(f"What was given as {what} is none: it must be one word.")
     return found or None
@@ -170,6 +177,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--webui", default=env("OPENWEBUI_URL", ""), help="Open WebUI's address (OPENWEBUI_URL)")
     parser.add_argument("--key", help="an administrator's API key or session token (OPENWEBUI_API_KEY)")
     parser.add_argument("--key-file", type=Path, help="a file that holds it")
+    parser.add_argument("--email", help="instead of a key: sign in as this administrator")
+    parser.add_argument("--password-file", type=Path, help="a file with the password (OPENWEBUI_PASSWORD)")
     parser.add_argument("--url", default=env("OPSWARM_URL"), help="the orchestrator as it sees it (OPSWARM_URL)")
     parser.add_argument("--token", help="the front's token, of `opswarm token --front openwebui` (OPSWARM_FRONT_TOKEN)")
     parser.add_argument("--token-file", type=Path, help="a file that holds it")
@@ -188,8 +197,12 @@ def run(arguments: Sequence[str]) -> list[str]:
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,63}", given.id):
         raise Failure("An id is lower-case letters, digits and underscores, no digit first.")
     key = _secret(given.key, given.key_file, "OPENWEBUI_API_KEY", "Open WebUI's key")
-    if key is None:
-        raise Failure("Give an administrator's key of Open WebUI: --key-file FILE, or OPENWEBUI_API_KEY.")
+    password = _read(None, given.password_file, "OPENWEBUI_PASSWORD", "the password") if given.email else ""
+    if key is None and not password:
+        raise Failure(
+            "Give an administrator's key of Open WebUI (--key-file FILE, or OPENWEBUI_API_KEY), or --email with "
+            "--password-file FILE or OPENWEBUI_PASSWORD."
+        )
     token = _secret(given.token, given.token_file, "OPSWARM_FRONT_TOKEN", "the front's token")
     valves = {"url": given.url, "token": token, "timeout_seconds": given.timeout}
     try:
@@ -197,8 +210,9 @@ def run(arguments: Sequence[str]) -> list[str]:
     except OSError:
         raise Failure(f"The pipe is not at {PIPE}. Run this from a checkout of Opswarm.") from None
     url = given.webui.rstrip("/")
-    headers = {"Authorization": f"Bearer {key}"}
-    with httpx.Client(base_url=url, headers=headers, timeout=_SECONDS, trust_env=False) as http:
+    with httpx.Client(base_url=url, timeout=_SECONDS, trust_env=False) as http:
+        key = WebUI(http, url).sign_in(given.email, password) if password else key
+        http.headers["Authorization"] = f"Bearer {key}"
         return install(http, url, Wanted(given.id, given.name, content, valves, given.for_everyone))
 
 

@@ -29,6 +29,7 @@ from tests.support.hosting import free_port, until
 
 COMMAND = os.environ.get("OPENWEBUI_COMMAND", "")
 START_SECONDS = 180
+PASSWORD = "Only-for-this-test-1"
 
 pytestmark = [
     pytest.mark.skipif(not COMMAND, reason="the real Open WebUI is only tried by `make openwebui`"),
@@ -147,6 +148,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         "ENABLE_FORWARD_USER_INFO_HEADERS": "true",
         "DEFAULT_USER_ROLE": "user",
         "ENABLE_PERSISTENT_CONFIG": "false",
+        "ENABLE_API_KEYS": "true",
     }
     log = (home / "log").open("wb")
     command = [COMMAND, "serve", "--host", "127.0.0.1", "--port", str(port)]
@@ -179,7 +181,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _sign_up(url: str, name: str) -> Person:
-    form = {"name": name, "email": f"{name}@example.org", "password": "Only-for-this-test-1"}
+    form = {"name": name, "email": f"{name}@example.org", "password": PASSWORD}
     if name == "admin":
         made = httpx.post(f"{url}/api/v1/auths/signup", json=form, timeout=30, trust_env=False).json()
     else:
@@ -237,6 +239,15 @@ async def test_an_api_client_gets_it_streamed_and_whole(program: Program, lab: M
         deltas = [c["choices"][0]["delta"] async for c in chunks]
     assert "OOMKilled" in "".join(d.get("content") or "" for d in deltas)
     assert "✓ diagnose" in "".join(d.get("reasoning_content") or "" for d in deltas)
+
+
+async def test_an_api_key_or_a_password_will_do_to_install(program: Program, crew: Crew, tmp_path: Path) -> None:
+    async with program.as_(program.admin) as http:
+        key = (await http.post("/api/v1/auths/api_key")).json()["api_key"]
+    (tmp_path / "password").write_text(PASSWORD)
+    for proof in (["--key", key], ["--email", "admin@example.org", "--password-file", str(tmp_path / "password")]):
+        given = ["--webui", program.url, *proof, "--url", crew.url, "--token", crew.token]
+        assert "updated" in (await asyncio.to_thread(install.run, given))[0]
 
 
 async def test_installed_twice_it_is_there_once_and_for_admins_only(program: Program, tmp_path: Path) -> None:
@@ -316,18 +327,31 @@ async def test_a_wrong_token_is_said_in_the_list_and_at_the_install(program: Pro
     assert "opswarm token --front" in (await program.ask(program.user, "hi"))["error"]["message"]
 
 
-async def test_the_openai_connection_needs_no_code(program: Program, lab: Machine) -> None:
-    """The other way in: `/v1` as a connection, with the front's token and the user named in a header."""
+async def connect(program: Program, url: str, token: str) -> None:
+    """Makes `/v1` the OpenAI connection, with the front's token and the user named in a header."""
     connection = {
         "ENABLE_OPENAI_API": True,
-        "OPENAI_API_BASE_URLS": [f"{address(lab)}/v1"],
-        "OPENAI_API_KEYS": [front(lab)],
+        "OPENAI_API_BASE_URLS": [f"{url}/v1"],
+        "OPENAI_API_KEYS": [token],
         "OPENAI_API_CONFIGS": {"0": {"enable": True, "headers": {"X-Opswarm-User": "{{USER_ID}}"}}},
     }
     async with program.as_(program.admin) as http:
         assert (await http.post("/openai/config/update", json=connection)).status_code == 200
         models = [m["id"] for m in (await http.get("/api/models?refresh=true")).json()["data"]]
         assert {"orchestrator", "devops"} <= set(models)
+
+
+async def test_stop_reaches_through_the_openai_connection_too(program: Program, crew: Crew) -> None:
+    await connect(program, crew.url, crew.token)
+    chat = await program.chat(program.admin, "wait", model="devops")
+    await until(lambda: bool(crew.echo.seen))
+    assert crew.echo.seen[0].principal.subject == f"openwebui:{program.admin.id}"
+    await chat.stop()
+    await asyncio.wait_for(crew.echo.cancelled.wait(), 10)
+
+
+async def test_the_openai_connection_needs_no_code(program: Program, lab: Machine) -> None:
+    await connect(program, address(lab), front(lab))
     chat = await program.chat(program.admin, "why is sonarr crash looping?", model="orchestrator")
     kept = await chat.ended()
     assert "OOMKilled" in json.dumps(kept["output"])
