@@ -102,6 +102,7 @@ async def test_any_other_token_with_the_header_is_refused(door: Door) -> None:
         key.mint(service, [AUDIENCE_PERSON], seconds=60),
         key.mint(person, [AUDIENCE_PERSON], seconds=60, front="openwebui"),
         key.mint(acting, [turn_audience("echo")], seconds=60, front="openwebui"),
+        key.mint(service.model_copy(update={"kind": Kind.AGENT}), [AUDIENCE_PERSON], seconds=60, front="openwebui"),
         key.mint(service, [AUDIENCE_PERSON], seconds=60, front="other"),
     ):
         refused = await door.knock(token, "u-1")
