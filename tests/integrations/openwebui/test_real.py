@@ -31,10 +31,9 @@ COMMAND = os.environ.get("OPENWEBUI_COMMAND", "")
 START_SECONDS = 180
 PASSWORD = "Only-for-this-test-1"
 
-pytestmark = [
-    pytest.mark.skipif(not COMMAND, reason="the real Open WebUI is only tried by `make openwebui`"),
-    pytest.mark.timeout(300),
-]
+pytestmark = pytest.mark.timeout(300)
+if not COMMAND:
+    pytest.skip("the real Open WebUI is only tried by `make openwebui`", allow_module_level=True)
 
 
 @dataclass(frozen=True)
