@@ -291,10 +291,13 @@ def token(
     role: Annotated[list[Role] | None, typer.Option(help="May be given again; without one, every role.")] = None,
     days: Annotated[int, typer.Option(min=1, max=365, help="How long it is good.")] = 30,
     subject: Annotated[str, typer.Option(help="Whose it is.")] = "local",
+    front: Annotated[
+        str, typer.Option(help="For a program that names its own users, such as openwebui; a viewer without --role.")
+    ] = "",
     audience: Annotated[str, typer.Option(help=f"Where it is accepted: {', '.join(_AUDIENCES)}.")] = AUDIENCE_PERSON,
     save: Annotated[bool, typer.Option("--save", help="Keep it for this command line instead of printing it.")] = False,
 ) -> None:
-    """Mint a person's token, where the signing key is."""
+    """Mint a person's token, or a front's, where the signing key is."""
     if not subject.strip() or not subject.isprintable() or len(subject) > 128:
         raise InvalidInput("A subject is 1 to 128 printable characters.")
     if audience not in _AUDIENCES:
@@ -302,6 +305,11 @@ def token(
     if save and audience != AUDIENCE_PERSON:
         raise InvalidInput(f"The command line needs a token for the audience '{AUDIENCE_PERSON}'.")
     settings = load()
+    if front:
+        if save or subject != "local" or audience != AUDIENCE_PERSON:
+            raise InvalidInput("--front goes with --role and --days only.")
+        typer.echo(keys.mint_front(settings, front, roles=role or (Role.VIEWER,), seconds=days * 86_400))
+        return
     minted = keys.mint_person(
         settings, subject=subject, roles=role or tuple(Role), audience=audience, seconds=days * 86_400
     )
