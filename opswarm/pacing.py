@@ -9,6 +9,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+KEEP_ALIVE_SECONDS = 15.0
+"""How long a stream may be silent before it says that it is alive: well below the minute of usual proxies."""
+
 
 async def paced(source: AsyncGenerator[T, None], seconds: float) -> AsyncGenerator[T | None, None]:
     """What `source` gives, and None whenever `seconds` went by without one. Closes `source` at its end."""

@@ -103,6 +103,15 @@ class Orchestrator(Section):
         {"devops": ""},
         description="Agents in the directory: name to base URL. An empty URL means the one under `addresses`.",
     )
+    tool_servers: tuple[str, ...] = Field(
+        ("kubernetes",), description="Tool servers whose tools `/mcp` passes through to a client that asks for them."
+    )
+    tool_wait_seconds: float = Field(
+        200.0,
+        gt=0,
+        le=3600,
+        description="How long `invoke_agent` of `/mcp` waits at a time, in seconds; Claude Desktop gives up after 240.",
+    )
     refresh_seconds: float = Field(30.0, gt=0, description="Seconds between looks at the agents' cards.")
     delegation_seconds: float = Field(
         330.0, gt=0, le=3600, description="Deadline of one delegated request, in seconds."

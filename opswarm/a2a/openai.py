@@ -5,27 +5,27 @@ A turn that comes in here is a task like any other. What happens on the way is `
 
 from __future__ import annotations
 
-import asyncio
 import json
 import uuid
 from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import aclosing
 from typing import Any
 
 from a2a.types import Message, Part, Role
-from a2a.utils.errors import A2AError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from opswarm.a2a import wire
+from opswarm.a2a.asking import Asked
 from opswarm.a2a.engine import Call, Engine
-from opswarm.a2a.frames import told
 from opswarm.agent.events import Failed, Finished, TextDelta, Usage, line
 from opswarm.errors import InvalidInput, NotFound, OpswarmError, by_code
 from opswarm.guard.untrusted import cap_bytes, clean
 from opswarm.models.chat import ChatRequest, Piece, ReasoningPiece, StopPiece, TextPiece, UsagePiece
 from opswarm.models.completions import Writer, after, whole
 from opswarm.models.request import read_request
+from opswarm.pacing import KEEP_ALIVE_SECONDS, paced
 from opswarm.service import error_response, read_body, unless_gone
 
 CHAT_HEADER = "x-openwebui-chat-id"
@@ -44,7 +44,6 @@ class ChatDoor:
         self._engine = engine
         self._agents = agents
         self._max_bytes = max_bytes
-        self._cancelling: set[asyncio.Task[None]] = set()
 
     def routes(self) -> list[BaseRoute]:
         return [
@@ -70,26 +69,21 @@ class ChatDoor:
             source = self._pieces(_call(asked.request, owner, agent, _chat(request, named)))
         if not asked.stream:
             return JSONResponse(await unless_gone(request, whole(writer, source)))
+        pieces = paced(source, KEEP_ALIVE_SECONDS)
         try:
-            first = await unless_gone(request, anext(source))
+            first = await unless_gone(request, anext(pieces))
         except OpswarmError as error:
-            await source.aclose()
+            await pieces.aclose()
             return error_response(error)
-        body = writer.stream(after(first, source), usage=asked.usage)
+        body = writer.stream(after(first, pieces), usage=asked.usage)
         return StreamingResponse(body, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
     async def _pieces(self, call: Call) -> AsyncGenerator[Piece, None]:
-        ended = False
         read = written = cached = 0
+        asked = await Asked.begin(self._engine, call)
         try:
-            taken = await self._engine.take(call)
-        except A2AError as error:
-            raise InvalidInput(cap_bytes(clean(str(error)), 400)) from error
-        work, listener = taken.work, taken.listener
-        assert work is not None and listener is not None  # The message's id was made here: it is new.
-        try:
-            while not ended and (frames := await listener.next()) is not None:
-                for event in (e for f in frames for e in told(f)):
+            async with aclosing(asked.events()) as events:
+                async for event in events:
                     match event:
                         case TextDelta(text=text):
                             yield TextPiece(text)
@@ -98,32 +92,18 @@ class ChatDoor:
                             written += event.output_tokens
                             cached += event.cached_tokens
                         case Failed(code=code, message=message):
-                            ended = True
                             raise by_code(code)(message)
                         case Finished(notice=notice):
-                            ended = True
                             if notice:
                                 yield ReasoningPiece(f"{notice}\n")
                         case _:
                             if shown := clean(line(event)):
                                 yield ReasoningPiece(f"{shown}\n")
-            if not ended:
-                raise OpswarmError("The answer broke off before its end.", hint="Ask again.")
         finally:
-            work.leave(listener)
-            if not ended:
-                # On its own: whoever stops reading is being cancelled, and would take this along.
-                task = asyncio.create_task(self._cancel(taken.task.id, call.owner))
-                self._cancelling.add(task)
-                task.add_done_callback(self._cancelling.discard)
+            asked.leave()
+            asked.cancel()
         yield UsagePiece("", read, written, cached)
         yield StopPiece("stop")
-
-    async def _cancel(self, task_id: str, owner: str) -> None:
-        try:
-            await self._engine.cancel(task_id, owner)
-        except A2AError:
-            return  # It has ended by itself.
 
 
 def _chat(request: Request, agent: str) -> str:

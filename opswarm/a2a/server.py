@@ -42,7 +42,7 @@ class A2AServer:
         self._store = store
         self._max_bytes = max_bytes
         self._card = card
-        self._engine = Engine(name, responder, store)
+        self.engine = self._engine = Engine(name, responder, store)
         self._dispatcher = JsonRpcDispatcher(
             Handler(self._engine), enable_v0_3_compat=True, context_builder=_CallContexts(), shutdown_grace_period=0
         )

@@ -27,9 +27,12 @@ from mcp.server import MCPServer
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
+from mcp.server.context import ServerMiddleware
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.resources import Resource
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase
+from mcp.server.subscriptions import SubscriptionBus
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import AnyHttpUrl, ConfigDict, ValidationError
@@ -86,7 +89,7 @@ class _GatedTool(Tool):
     async def run(self, arguments: dict[str, Any], context: Any, convert_result: bool = False) -> Any:
         started = anyio.current_time()
         outcome = "ok"
-        principals.set_current(_caller() or self.caller)
+        principals.set_current(caller() or self.caller)
         try:
             self._refuse_unknown(arguments)
             with anyio.fail_after(self.spec.timeout):
@@ -137,7 +140,8 @@ def _bad_arguments(tool: str, error: ValidationError) -> str:
     return f"{tool} can't use these arguments: {'; '.join(faults)}."
 
 
-def _caller() -> Principal | None:
+def caller() -> Principal | None:
+    """Who makes the HTTP call that is being served; None over stdio."""
     token = get_access_token()
     if token is None or token.claims is None:
         return None
@@ -226,9 +230,13 @@ class ToolServer:
         verifier: Verifier | None = None,
         stdio_caller: Principal | None = None,
         observe: Observer = _unobserved,
+        resources: Sequence[Resource] = (),
+        events: SubscriptionBus | None = None,
+        middleware: Sequence[ServerMiddleware[Any]] = (),
     ) -> None:
         """With a `verifier` every HTTP call needs a bearer token; without one the server is for stdio only,
-        where whoever started the process (`stdio_caller`) is the caller."""
+        where whoever started the process (`stdio_caller`) is the caller. What is put on `events` is told to clients
+        that listen (2026-07-28)."""
         self.name = name
         tools = [_gated(spec, observe) for spec in specs]
         for tool in tools:
@@ -239,8 +247,9 @@ class ToolServer:
             auth = {"auth": settings, "token_verifier": _TokenCheck(verifier)}
         self._secured = verifier is not None
         self._mcp: MCPServer[Any] = MCPServer(
-            name, instructions=instructions, version=version, tools=tools, log_level="WARNING", **auth
-        )
+            name, instructions=instructions, version=version, tools=tools, log_level="WARNING", subscriptions=events,
+            resources=list(resources), middleware=list(middleware), **auth
+        )  # fmt: skip
 
     def http(self, *, allowed_hosts: Sequence[str] = ()) -> Starlette:
         """The streamable HTTP app, at `/mcp`. Its `lifespan()` must run in the outer app.

@@ -20,7 +20,7 @@ from opswarm.models.completions import Writer, after, whole
 from opswarm.models.playbook import MODEL as PLAYBOOK
 from opswarm.models.playbook import Playbook
 from opswarm.models.request import read_request
-from opswarm.pacing import paced
+from opswarm.pacing import KEEP_ALIVE_SECONDS, paced
 from opswarm.reload import LiveSettings
 from opswarm.service import Service, error_response, read_body, unless_gone
 from opswarm.settings import Settings
@@ -116,7 +116,7 @@ def _refusal(error: OpswarmError) -> Response:
     return response
 
 
-def create_app(settings: Settings, *, keep_alive_seconds: float = 15.0) -> Service:
+def create_app(settings: Settings, *, keep_alive_seconds: float = KEEP_ALIVE_SECONDS) -> Service:
     """The model gateway as a service. While a model is silent, streams get a comment every `keep_alive_seconds`."""
     with suppress(SettingsInvalid):  # A key file that can't be read is told to whoever asks for its model.
         anthropic_key(settings.models)

@@ -18,13 +18,14 @@ from opswarm.fetch import Fetcher
 from opswarm.guard.exchange import GRANT, JWT_TYPE, Exchange
 from opswarm.guard.keys import signing_key
 from opswarm.guard.tokens import AUDIENCE_PERSON, TURN_SECONDS, Verifier
-from opswarm.mcp.client import bearer
+from opswarm.mcp.client import ToolServerClient, bearer
 from opswarm.models.client import GatewayClient
 from opswarm.service import Service, read_body
 from opswarm.settings import Settings
 from opswarm.store.tasks import Tasks
 from services.orchestrator.card import NAME, card
 from services.orchestrator.delegation import Delegation
+from services.orchestrator.desktop import desktop
 from services.orchestrator.directory import Directory
 
 _MAX_FORM = 32_768
@@ -95,6 +96,8 @@ def create_app(settings: Settings) -> Service:
         NAME, card(settings.address(NAME)), responder, store, max_bytes=settings.server.max_request_bytes
     )
     tokens = _Tokens(exchange, key.public_jwk())
+    servers = {s: ToolServerClient(s, settings.address(s)) for s in settings.orchestrator.tool_servers}
+    mcp = desktop(NAME, settings, server.engine, directory, exchange, verifier, servers)
 
     async def agents(request: Request) -> Response:
         await directory.refresh()
@@ -112,12 +115,14 @@ def create_app(settings: Settings) -> Service:
             stack.push_async_callback(fetch.aclose)
             await stack.enter_async_context(server.lifespan())
             await stack.enter_async_context(directory.kept_fresh())
+            await stack.enter_async_context(mcp.lifespan())
             yield
 
     routes: list[BaseRoute] = [
         Route("/agents", agents, methods=["GET"]),
         Route("/oauth/token", tokens.exchange, methods=["POST"]),
         Route("/.well-known/jwks.json", tokens.keys, methods=["GET"]),
+        Route("/mcp", mcp),
         *server.routes(),
         *server.chat_routes(lambda: (NAME, *addresses)),
     ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,7 @@ class Directory:
         self._http = http
         self._refresh_seconds = refresh_seconds
         self._entries = {name: Entry(name, url) for name, url in addresses.items()}
+        self._watchers: list[Callable[[str], Awaitable[None]]] = []
 
     def entries(self) -> list[Entry]:
         return list(self._entries.values())
@@ -81,6 +82,15 @@ class Directory:
         if entry := self._entries.get(name):
             self._entries[name] = Entry(name, entry.url, None, f"The {name} agent stopped answering.", entry.seen)
 
+    @contextmanager
+    def watched(self, watcher: Callable[[str], Awaitable[None]]) -> Iterator[None]:
+        """Tells `watcher` the name of each agent that comes, goes, or changes its card, for the length of the block."""
+        self._watchers.append(watcher)
+        try:
+            yield
+        finally:
+            self._watchers.remove(watcher)
+
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
         """Refreshes in the background for the length of the block."""
@@ -108,5 +118,14 @@ class Directory:
             if entry.agent is not None:
                 log.warning("agent %s is dead: %s", entry.name, error)
             seen = Entry(entry.name, entry.url, None, str(error), entry.seen)
+        before = self._entries[entry.name]
         self._entries[entry.name] = seen
+        if _known_by(before) != _known_by(seen):
+            for watcher in self._watchers:
+                await watcher(entry.name)
         return seen
+
+
+def _known_by(entry: Entry) -> tuple[object, ...]:
+    """What others would notice."""
+    return (entry.agent is not None, entry.error, entry.agent.card.SerializeToString() if entry.agent else b"")
