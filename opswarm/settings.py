@@ -11,11 +11,20 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -98,10 +107,25 @@ class Turn(Section):
     )
 
 
+class OutsideAgent(Section):
+    """An A2A agent that is not of this swarm. It gets the question, and none of our tokens."""
+
+    url: str = Field(pattern=r"^https?://", description="Its base URL, below which its card is.")
+    token: SecretStr | None = Field(None, description="The bearer token that it wants.")
+    token_file: Path | None = Field(None, description="File with that token; read at each request.")
+
+    def bearer(self) -> str:
+        """The token at hand, or "". Raises `SettingsInvalid` when its file can't be read."""
+        return secret(self.token, self.token_file, "") or ""
+
+
 class Orchestrator(Section):
     agents: dict[str, str] = Field(
         {"devops": ""},
         description="Agents in the directory: name to base URL. An empty URL means the one under `addresses`.",
+    )
+    outside: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")], OutsideAgent] = Field(
+        {}, description="Agents of others in the directory, by a name of yours; routed to like ours."
     )
     tool_servers: tuple[str, ...] = Field(
         ("kubernetes",), description="Tool servers whose tools `/mcp` passes through to a client that asks for them."
@@ -121,6 +145,12 @@ class Orchestrator(Section):
         15.0, gt=0, le=120, description="Longest wait for a model's routing decision, in seconds."
     )
     max_fan_out: int = Field(3, ge=1, le=10, description="Most agents that one request is sent to at once.")
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        if twice := set(self.agents) & set(self.outside):
+            raise ValueError(f"both ours and outside: {', '.join(sorted(twice))}")
+        return self
 
 
 def _listed(value: Any) -> Any:

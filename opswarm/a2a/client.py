@@ -53,17 +53,25 @@ class RemoteAgent:
         self._client: Client = ClientFactory(ClientConfig(httpx_client=http, streaming=True)).create(card)
 
     @classmethod
-    async def connect(cls, name: str, url: str, http: httpx.AsyncClient) -> RemoteAgent:
-        """Reads the card at `url`. Raises `AgentDown` when there is none."""
+    async def connect(cls, name: str, url: str, http: httpx.AsyncClient, *, token: str = "") -> RemoteAgent:
+        """Reads the card at `url`, which ours show everyone and others only with a `token`.
+
+        Raises `AgentDown` when there is none.
+        """
         try:
             async with asyncio.timeout(_CARD_SECONDS):
-                card = await A2ACardResolver(http, url.rstrip("/")).get_agent_card()
+                shown = {"headers": {"Authorization": f"Bearer {token}"}} if token else None
+                card = await A2ACardResolver(http, url.rstrip("/")).get_agent_card(http_kwargs=shown)
             for interface in card.supported_interfaces:
                 if _origin(interface.url) != _origin(url):
                     # A card does not decide to whom our tokens go: the address that was configured does.
                     interface.url = f"{url.rstrip('/')}/"
             return cls(name, card, http)
         except (TimeoutError, AgentCardResolutionError, httpx.InvalidURL, *_BROKEN) as error:
+            if getattr(error, "status_code", None) in (401, 403):
+                raise AgentDown(
+                    f"The {name} agent at {url} does not accept our token.", hint="Set the one that it wants."
+                ) from error
             raise AgentDown(f"The {name} agent does not answer at {url}.", hint="Check that it runs.") from error
 
     async def ask(
@@ -184,7 +192,7 @@ class RemoteAgent:
 
 
 def _context(token: str, work_token: str = "") -> ClientCallContext:
-    headers = {"Authorization": f"Bearer {token}"}
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     if work_token:
         headers[WORK_HEADER] = work_token
     if parent := traceparent():

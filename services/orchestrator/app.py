@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import httpx
 from starlette.datastructures import FormData
@@ -13,10 +13,11 @@ from starlette.routing import BaseRoute, Route
 
 from opswarm.a2a.server import A2AServer
 from opswarm.agent.service import answers, prompt
-from opswarm.errors import OpswarmError, PermissionDenied, Unauthenticated
+from opswarm.errors import OpswarmError, PermissionDenied, SettingsInvalid, Unauthenticated
 from opswarm.fetch import Fetcher
 from opswarm.guard.exchange import GRANT, JWT_TYPE, Exchange
 from opswarm.guard.keys import signing_key
+from opswarm.guard.redaction import keep_secret
 from opswarm.guard.tokens import AUDIENCE_PERSON, TURN_SECONDS, Verifier
 from opswarm.mcp.client import ToolServerClient, bearer
 from opswarm.models.client import GatewayClient
@@ -85,7 +86,11 @@ def create_app(settings: Settings) -> Service:
     verifier = Verifier(key.public_pem())
     http = httpx.AsyncClient(timeout=httpx.Timeout(10.0), trust_env=False)
     addresses = {n: url or settings.address(n) for n, url in settings.orchestrator.agents.items()}
-    directory = Directory(addresses, http, refresh_seconds=settings.orchestrator.refresh_seconds)
+    outside = settings.orchestrator.outside
+    for agent in outside.values():
+        with suppress(SettingsInvalid):  # A token file that can't be read is told when the agent is looked at.
+            keep_secret(agent.bearer())
+    directory = Directory(addresses, http, refresh_seconds=settings.orchestrator.refresh_seconds, outside=outside)
     exchange = Exchange(key, verifier, addresses.keys)
     fetch = Fetcher()
     gateway = GatewayClient(settings.address("gateway"), fetch, _token)
@@ -124,7 +129,7 @@ def create_app(settings: Settings) -> Service:
         Route("/.well-known/jwks.json", tokens.keys, methods=["GET"]),
         Route("/mcp", mcp),
         *server.routes(),
-        *server.chat_routes(lambda: (NAME, *addresses)),
+        *server.chat_routes(lambda: (NAME, *directory.names())),
     ]
     checks = {
         "database": store.ping,

@@ -91,15 +91,24 @@ class Delegation:
 
     async def _ask(self, name: str, text: str, request: TurnInput) -> AsyncGenerator[Event, None]:
         agent = await self._directory.get(name)
-        tokens = self._exchange.for_agent(request.principal, name, request.task_id)
-        source = agent.ask(
-            text,
-            token=tokens.door,
-            work_token=tokens.work,
-            context_id=request.context_id,
-            metadata={key: kept for key in _PASSED_ON if (kept := request.metadata.get(key)) is not None},
-            deadline=self._settings.delegation_seconds,
-        )
+        if (outside := self._directory.outside(name)) is not None:
+            # Another's agent gets the question and its own token: nothing with which it could act here.
+            source = agent.ask(
+                text,
+                token=outside.bearer(),
+                context_id=request.context_id,
+                deadline=self._settings.delegation_seconds,
+            )
+        else:
+            tokens = self._exchange.for_agent(request.principal, name, request.task_id)
+            source = agent.ask(
+                text,
+                token=tokens.door,
+                work_token=tokens.work,
+                context_id=request.context_id,
+                metadata={key: kept for key in _PASSED_ON if (kept := request.metadata.get(key)) is not None},
+                deadline=self._settings.delegation_seconds,
+            )
         outcome = "canceled"
         try:
             async with aclosing(source) as events:

@@ -13,8 +13,9 @@ from typing import Any
 import httpx
 
 from opswarm.a2a.client import RemoteAgent
-from opswarm.errors import AgentDown, NotFound
+from opswarm.errors import AgentDown, NotFound, SettingsInvalid
 from opswarm.guard.untrusted import cap_bytes, clean
+from opswarm.settings import OutsideAgent
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +45,29 @@ class Entry:
 
 
 class Directory:
-    """The agents of this swarm. `addresses` maps names to base URLs."""
+    """The agents of this swarm, and those of others. `addresses` maps our agents' names to base URLs."""
 
-    def __init__(self, addresses: Mapping[str, str], http: httpx.AsyncClient, *, refresh_seconds: float) -> None:
+    def __init__(
+        self,
+        addresses: Mapping[str, str],
+        http: httpx.AsyncClient,
+        *,
+        refresh_seconds: float,
+        outside: Mapping[str, OutsideAgent] | None = None,
+    ) -> None:
         self._http = http
         self._refresh_seconds = refresh_seconds
-        self._entries = {name: Entry(name, url) for name, url in addresses.items()}
+        self._outside = dict(outside or {})
+        urls = {**addresses, **{name: agent.url for name, agent in self._outside.items()}}
+        self._entries = {name: Entry(name, url) for name, url in urls.items()}
         self._watchers: list[Callable[[str], Awaitable[None]]] = []
+
+    def names(self) -> list[str]:
+        return list(self._entries)
+
+    def outside(self, name: str) -> OutsideAgent | None:
+        """What is set of the agent where it is another's; None for one of ours."""
+        return self._outside.get(name)
 
     def entries(self) -> list[Entry]:
         return list(self._entries.values())
@@ -112,9 +129,11 @@ class Directory:
 
     async def _look(self, entry: Entry) -> Entry:
         try:
-            agent = await RemoteAgent.connect(entry.name, entry.url, self._http)
+            outside = self._outside.get(entry.name)
+            token = outside.bearer() if outside is not None else ""
+            agent = await RemoteAgent.connect(entry.name, entry.url, self._http, token=token)
             seen = Entry(entry.name, entry.url, agent, "", time.time())
-        except AgentDown as error:
+        except (AgentDown, SettingsInvalid) as error:
             if entry.agent is not None:
                 log.warning("agent %s is dead: %s", entry.name, error)
             seen = Entry(entry.name, entry.url, None, str(error), entry.seen)

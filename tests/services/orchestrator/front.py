@@ -28,6 +28,11 @@ class Front:
     echoes: dict[str, Echo]
     url: str
     settings: Settings
+    agents: dict[str, AsyncExitStack]
+
+    async def stop(self, name: str) -> None:
+        """Takes an agent away."""
+        await self.agents[name].aclose()
 
     async def ask(self, text: str, agent: str = "", context: str = "", deadline: float = 20) -> list[Event]:
         metadata = {AGENT_KEY: agent} if agent else None
@@ -44,16 +49,20 @@ async def front(
 ) -> AsyncIterator[Front]:
     ports = {n: free_port() for n in (*names, "orchestrator")}
     urls = {n: f"http://127.0.0.1:{p}" for n, p in ports.items()}
-    agents = {n: urls[n] for n in names} | ({dead: f"http://127.0.0.1:{free_port()}"} if dead else {})
+    agents = {n: urls[n] for n in names} | (
+        {dead: f"http://127.0.0.1:{free_port()}"} if dead and dead not in options.get("outside", {}) else {}
+    )
     given = {"gateway": f"http://127.0.0.1:{free_port()}", **(addresses or {})}
     settings = settings_at(home, orchestrator=urls["orchestrator"], **given)
     settings = settings.updated({"orchestrator": Orchestrator(agents=agents, refresh_seconds=0.5, **options)})
     token = make_person_token(settings)
     echoes = {n: Echo(n) for n in names}
+    alone: dict[str, AsyncExitStack] = {}
     async with AsyncExitStack() as stack:
         for name in names:
             service = echo_service(settings, name, urls[name], echoes[name], tags=TAGS.get(name, (name,)))
-            await stack.enter_async_context(serving(service.app(), ports[name]))
+            alone[name] = await stack.enter_async_context(AsyncExitStack())
+            await alone[name].enter_async_context(serving(service.app(), ports[name]))
         await stack.enter_async_context(serving(create_app(settings).app(), ports["orchestrator"]))
         headers = {"Authorization": f"Bearer {token}"}
         http = await stack.enter_async_context(httpx.AsyncClient(headers=headers, timeout=20))
@@ -64,7 +73,7 @@ async def front(
             return all(a["state"] == "alive" for a in listed if a["name"] != dead)
 
         await until(seen)
-        yield Front(agent, http, token, echoes, urls["orchestrator"], settings)
+        yield Front(agent, http, token, echoes, urls["orchestrator"], settings, alone)
 
 
 def said(events: list[Event]) -> str:

@@ -14,6 +14,7 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.subscriptions import ResourceUpdated
 from pydantic import Field
 from starlette.routing import Mount
 
@@ -130,6 +131,12 @@ async def test_an_agent_is_a_resource_that_tells_when_it_changes(tmp_path: Path)
         assert [str(r.uri) for r in listed] == ["agent://devops"]
         read = await app.read_resource("agent://devops")
         assert json.loads(read.contents[0].text)["state"] == "alive"  # type: ignore[union-attr]
+        async with asyncio.timeout(20), app.listen(resource_subscriptions=["agent://devops"]) as news:
+            await swarm.stop("devops")
+            event = await anext(aiter(news))
+            assert isinstance(event, ResourceUpdated) and str(event.uri) == "agent://devops"
+        read = await app.read_resource("agent://devops")
+        assert json.loads(read.contents[0].text)["state"] == "dead"  # type: ignore[union-attr]
 
 
 async def test_without_a_token_there_is_nothing(tmp_path: Path) -> None:
