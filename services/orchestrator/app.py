@@ -84,9 +84,9 @@ def create_app(settings: Settings) -> Service:
     verifier = Verifier(key.public_pem())
     http = httpx.AsyncClient(timeout=httpx.Timeout(10.0), trust_env=False)
     addresses = {n: url or settings.address(n) for n, url in settings.orchestrator.agents.items()}
-    directory = Directory(addresses, http, refresh_seconds=settings.orchestrator.refresh_seconds)
-    exchange = Exchange(key, verifier, addresses.keys)
     fetch = Fetcher()
+    directory = Directory(addresses, http, fetch, refresh_seconds=settings.orchestrator.refresh_seconds)
+    exchange = Exchange(key, verifier, addresses.keys)
     gateway = GatewayClient(settings.address("gateway"), fetch, _token)
     system = prompt("services.orchestrator", "route")
     responder = Delegation(directory, exchange, gateway, settings.orchestrator, system)

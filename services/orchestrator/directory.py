@@ -14,6 +14,7 @@ import httpx
 
 from opswarm.a2a.client import RemoteAgent
 from opswarm.errors import AgentDown, NotFound
+from opswarm.fetch import Fetcher
 from opswarm.guard.untrusted import cap_bytes, clean
 
 log = logging.getLogger(__name__)
@@ -46,8 +47,11 @@ class Entry:
 class Directory:
     """The agents of this swarm. `addresses` maps names to base URLs."""
 
-    def __init__(self, addresses: Mapping[str, str], http: httpx.AsyncClient, *, refresh_seconds: float) -> None:
+    def __init__(
+        self, addresses: Mapping[str, str], http: httpx.AsyncClient, fetch: Fetcher, *, refresh_seconds: float
+    ) -> None:
         self._http = http
+        self._fetch = fetch
         self._refresh_seconds = refresh_seconds
         self._entries = {name: Entry(name, url) for name, url in addresses.items()}
 
@@ -102,7 +106,7 @@ class Directory:
 
     async def _look(self, entry: Entry) -> Entry:
         try:
-            agent = await RemoteAgent.connect(entry.name, entry.url, self._http)
+            agent = await RemoteAgent.connect(entry.name, entry.url, self._http, self._fetch)
             seen = Entry(entry.name, entry.url, agent, "", time.time())
         except AgentDown as error:
             if entry.agent is not None:
