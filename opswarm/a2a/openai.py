@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Collection
 from typing import Any
 
 from a2a.types import Message, Part, Role
-from a2a.utils.errors import A2AError
+from a2a.utils.errors import A2AError, InternalError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
@@ -21,7 +21,7 @@ from opswarm.a2a import wire
 from opswarm.a2a.engine import Call, Engine
 from opswarm.a2a.frames import told
 from opswarm.agent.events import Failed, Finished, TextDelta, Usage, line
-from opswarm.errors import InvalidInput, NotFound, OpswarmError, by_code
+from opswarm.errors import InvalidInput, NotFound, OpswarmError, Unavailable, by_code
 from opswarm.guard.untrusted import cap_bytes, clean
 from opswarm.models.chat import ChatRequest, Piece, ReasoningPiece, StopPiece, TextPiece, UsagePiece
 from opswarm.models.completions import Writer, after, whole
@@ -84,7 +84,8 @@ class ChatDoor:
         try:
             taken = await self._engine.take(call)
         except A2AError as error:
-            raise InvalidInput(cap_bytes(clean(str(error)), 400)) from error
+            kind = Unavailable if isinstance(error, InternalError) else InvalidInput
+            raise kind(cap_bytes(clean(str(error)), 400)) from error
         work, listener = taken.work, taken.listener
         assert work is not None and listener is not None  # The message's id was made here: it is new.
         try:
