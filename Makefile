@@ -6,8 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV := $(VENV)/bin/uv
+OPENWEBUI := .venv-openwebui
 
-.PHONY: help up demo test bench lint docs lock clean
+.PHONY: help up demo test bench openwebui lint docs lock clean
 
 help:            ## say what can be made
 	@grep -E '^[a-z]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/: *.*## /\t/' | expand -t 10
@@ -37,6 +38,17 @@ test: $(STAMP)   ## run the tests
 bench: $(STAMP)  ## what a turn costs, against the SDKs and the bare wire
 	@$(BIN)/python -m bench
 
+$(OPENWEBUI)/.installed: $(UV)
+	@echo "  installing Open WebUI into $(OPENWEBUI) (0.7 GB) …"
+	@$(PYTHON) -m venv $(OPENWEBUI)
+	@$(UV) pip install --quiet --python $(OPENWEBUI)/bin/python --no-deps open-webui==0.12.4
+	@$(UV) pip install --quiet --python $(OPENWEBUI)/bin/python \
+	  -r "$$($(OPENWEBUI)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/requirements-slim.txt"
+	@touch $@
+
+openwebui: $(STAMP) $(OPENWEBUI)/.installed  ## the pipe and the OpenAI door, in the real Open WebUI
+	@OPENWEBUI_COMMAND=$(CURDIR)/$(OPENWEBUI)/bin/open-webui $(BIN)/python -m pytest -q -rs tests/integrations/openwebui
+
 lint: $(STAMP)   ## format, style, types and layers
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
@@ -50,4 +62,4 @@ lock:            ## resolve requirements.lock anew
 	  --no-header --no-annotate --no-emit-index-url --quiet -o requirements.lock
 
 clean:           ## remove what make made
-	rm -rf $(VENV) .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OPENWEBUI) .mypy_cache .ruff_cache

@@ -7,7 +7,8 @@ OpswarmError                 a sentence for a person, and what to do next
  ├─ Unauthenticated          no proof of who is calling, or a bad one
  ├─ PermissionDenied         we know who is calling, and they may not
  ├─ NotFound                 the named thing is not there
- ├─ LimitExceeded            a size, a count or a budget was reached
+ ├─ LimitExceeded            a size or a count was reached
+ │   └─ BudgetExceeded       the tokens or the money for a task or a day are spent
  ├─ DeadlineExceeded         a wait ended before the answer came
  ├─ Unavailable              something this needs does not answer
  │   ├─ ToolServerDown       a tool server can't be reached
@@ -66,6 +67,10 @@ class NotFound(OpswarmError):
 
 class LimitExceeded(OpswarmError):
     code = "limit_exceeded"
+
+
+class BudgetExceeded(LimitExceeded):
+    code = "budget_exceeded"
 
 
 class DeadlineExceeded(OpswarmError):
@@ -132,6 +137,7 @@ _WIRE: dict[type[OpswarmError], WireCode] = {
     PermissionDenied: WireCode(403, -32600, "permission_error"),
     NotFound: WireCode(404, -32602, "not_found_error"),
     LimitExceeded: WireCode(413, -32602, "invalid_request_error"),
+    BudgetExceeded: WireCode(429, -32603, "insufficient_quota"),
     DeadlineExceeded: WireCode(504, -32603, "timeout_error"),
     Unavailable: WireCode(503, -32603, "service_unavailable_error"),
     ModelFailed: WireCode(502, -32603, "server_error"),

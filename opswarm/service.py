@@ -22,7 +22,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opswarm import telemetry
-from opswarm.errors import LimitExceeded, OpswarmError, Unauthenticated, wire_code
+from opswarm.errors import InvalidInput, LimitExceeded, OpswarmError, PermissionDenied, Unauthenticated, wire_code
+from opswarm.guard import fronts
 from opswarm.guard import principal as principals
 from opswarm.guard.principal import Principal
 from opswarm.guard.redaction import redact
@@ -69,13 +70,14 @@ class Service:
     """One service, ready to be served alone or mounted beside others.
 
     `audiences` are the token audiences its door accepts; `None` means that the routes check tokens themselves.
-    `checks` name what readiness depends on.
+    `fronts` is whether a front may name its user here. `checks` name what readiness depends on.
     """
 
     name: str
     routes: Sequence[BaseRoute]
     verifier: Verifier | None
     audiences: Sequence[str] | None
+    fronts: bool = False
     lifespan: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     checks: Mapping[str, Check] = field(default_factory=dict)
 
@@ -146,7 +148,7 @@ class _Door:
 
         try:
             self._identify(scope, headers)
-        except Unauthenticated as error:
+        except (Unauthenticated, PermissionDenied, InvalidInput) as error:
             await error_response(error)(scope, receive, counted)
         else:
             await self._app(scope, receive, counted)
@@ -164,10 +166,11 @@ class _Door:
         if scheme.lower() != "bearer":
             token = ""
         signed = self._service.verifier.verify(token.strip(), self._service.audiences)
-        principals.set_current(signed.principal)
+        who = fronts.asking(signed, headers.getlist(fronts.USER_HEADER), taken=self._service.fronts)
+        principals.set_current(who)
         incoming_token.set(token.strip())
         incoming_work.set(headers.get(WORK_HEADER, "") if signed.principal.actors else "")
-        scope["user"] = Caller(signed.principal)
+        scope["user"] = Caller(who)
         scope["auth"] = None
 
 

@@ -12,9 +12,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -113,10 +114,62 @@ class Orchestrator(Section):
     max_fan_out: int = Field(3, ge=1, le=10, description="Most agents that one request is sent to at once.")
 
 
+def _listed(value: Any) -> Any:
+    """Names given as one text: as JSON, or with commas."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return tuple(s.strip() for s in value.split(",") if s.strip())
+
+
+Chain = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), Field(min_length=1, max_length=8)]
+"""Models in the order in which they are tried."""
+
+
+class Price(Section):
+    input: float = Field(ge=0, description="USD for a million tokens read.")
+    output: float = Field(ge=0, description="USD for a million tokens written.")
+
+
+class Endpoint(Section):
+    """An OpenAI-compatible API; its models are named `<endpoint>/<model>`."""
+
+    api_base: str = Field(description="Base URL, such as `http://vllm.lan:8000/v1`.")
+    api_key: SecretStr | None = Field(None, description="Its key, where it wants one.")
+    api_key_file: Path | None = Field(None, description="File with its key.")
+
+
+class AgentModels(Section):
+    model: str = Field("standard", description="Tier or LiteLLM name for the agent's turns.")
+    steps: dict[int, str] = Field(
+        {}, description="Another tier or name for some model calls of a turn, by their number, from 1."
+    )
+
+
 class Models(Section):
-    fast: str = Field("auto", description="Model of the tier `fast` (routing, short answers).")
-    standard: str = Field("auto", description="Model of the tier `standard` (the agents' turns).")
-    deep: str = Field("auto", description="Model of the tier `deep` (hard questions).")
+    fast: Chain = Field(("auto",), description="Models of the tier `fast` (routing, short answers), in order.")
+    standard: Chain = Field(("auto",), description="Models of the tier `standard` (the agents' turns), in order.")
+    deep: Chain = Field(("auto",), description="Models of the tier `deep` (hard questions), in order.")
+    agents: dict[str, AgentModels] = Field({}, description="Models of single agents, by the agent's name.")
+    endpoints: dict[str, Endpoint] = Field({}, description="Further OpenAI-compatible APIs, by a name of your own.")
+    prices: dict[str, Price] = Field(
+        {}, description="Prices of models that LiteLLM's map does not have, or has wrong, by LiteLLM name."
+    )
+    retries: int = Field(2, ge=0, le=10, description="How often a busy or unreachable provider is asked again.")
+    max_retry_seconds: float = Field(
+        20.0, ge=0, le=300, description="Longest wait before asking again; who asks for more is passed over."
+    )
+    breaker_failures: int = Field(
+        5, ge=1, description="Failures in a row after which a provider is left alone for a while."
+    )
+    breaker_seconds: float = Field(30.0, gt=0, description="How long a failing provider is left alone, in seconds.")
+    concurrency: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        {"ollama": 1}, description="Calls at the same time, by provider. Ollama works on one after the other."
+    )
+    default_concurrency: int = Field(64, ge=1, description="Calls at the same time, of any other provider.")
+    max_queued: int = Field(64, ge=0, description="Most calls that wait for one provider; more are refused.")
+    queue_seconds: float = Field(240.0, gt=0, description="Longest wait for a place at a provider, in seconds.")
     timeout_seconds: float = Field(120.0, gt=0, description="Longest silence of a model's reply, in seconds.")
     anthropic_api_key: SecretStr | None = Field(None, description="Anthropic key; also `ANTHROPIC_API_KEY`.")
     anthropic_api_key_file: Path | None = Field(None, description="File with the Anthropic key.")
@@ -130,6 +183,30 @@ class Models(Section):
     ollama_num_ctx: int = Field(
         16_384, ge=2048, description="Context window asked of Ollama, in tokens; its own default cuts tools off."
     )
+
+
+class Budget(Section):
+    tokens: int | None = Field(None, ge=0, description="Tokens read and written, together. Unset: no limit.")
+    usd: float | None = Field(None, ge=0, description="Money in US dollars, where prices are known. Unset: no limit.")
+
+
+class Budgets(Section):
+    task: Budget = Field(
+        Budget(tokens=1_000_000, usd=None), description="What one task may use, its delegations included."
+    )
+    agent_day: Budget = Field(Budget(tokens=None, usd=None), description="What one agent may use in a day.")
+    swarm_day: Budget = Field(Budget(tokens=None, usd=None), description="What all agents together may use in a day.")
+    warn_at: float = Field(0.8, gt=0, le=1, description="Share of a budget at which a warning is given.")
+    time_zone: str = Field("UTC", description="Time zone in which a day begins, such as `Europe/Berlin`.")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("this time zone is not known") from None
+        return name
 
 
 class Kubernetes(Section):
@@ -191,6 +268,7 @@ class Settings(BaseSettings):
     turn: Turn = Turn()
     orchestrator: Orchestrator = Orchestrator()
     models: Models = Models()
+    budgets: Budgets = Budgets()
     kubernetes: Kubernetes = Kubernetes()
     lab: Lab = Lab()
 
@@ -203,7 +281,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=_config_file())
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=config_file())
 
     def address(self, name: str) -> str:
         """The base URL of a service or tool server, with no slash at its end.
@@ -225,7 +303,7 @@ class Settings(BaseSettings):
         return self.model_copy(update=dict(changes))
 
 
-def _config_file() -> Path | None:
+def config_file() -> Path | None:
     named = os.environ.get("OPSWARM_CONFIG")
     path = Path(named) if named else Path("opswarm.yaml")
     if named and not path.is_file():
@@ -249,7 +327,7 @@ def load(**overrides: Any) -> Settings:
             hint="Lists and mappings are JSON in a variable.",
         ) from None
     except (yaml.YAMLError, OSError, UnicodeDecodeError, ValueError) as error:
-        raise SettingsInvalid(f"The settings can't be read: {type(error).__name__} in {_config_file()}.") from error
+        raise SettingsInvalid(f"The settings can't be read: {type(error).__name__} in {config_file()}.") from error
 
 
 def _blamed(error: SettingsError) -> str:
@@ -260,7 +338,7 @@ def _blamed(error: SettingsError) -> str:
 
 
 def secret(value: SecretStr | None, file: Path | None, env: str) -> str | None:
-    """A secret from its field, its file or a plain environment variable, in that order; None when unset."""
+    """A secret from its field, its file or a plain environment variable (where one is named), in that order."""
     if value is not None:
         return value.get_secret_value()
     if file is not None:
@@ -268,4 +346,4 @@ def secret(value: SecretStr | None, file: Path | None, env: str) -> str | None:
             return file.read_text(encoding="utf-8").strip() or None
         except OSError as error:
             raise SettingsInvalid(f"The secret file {file} can't be read.") from error
-    return os.environ.get(env) or None
+    return (os.environ.get(env) or None) if env else None

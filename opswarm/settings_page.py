@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -37,14 +37,23 @@ caller's token, for the command line), the usual `ANTHROPIC_API_KEY`, `OPENAI_AP
 
 
 def fields() -> Iterator[tuple[str, str, FieldInfo]]:
-    """Every setting: its section ("" at the top), its name, and what is known of it."""
+    """Every setting: its section ("" at the top), its name there, and what is known of it."""
     for name, field in Settings.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, Section):
-            for inner, told in kind.model_fields.items():
-                yield name, inner, told
+            for path, told in _within(kind, ""):
+                yield name, path, told
         else:
             yield "", name, field
+
+
+def _within(kind: type[Section], path: str) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in kind.model_fields.items():
+        yield f"{path}{name}", field
+        for inner in (field.annotation, *get_args(field.annotation)):
+            if isinstance(inner, type) and issubclass(inner, Section):
+                step = "" if inner is field.annotation else ".<name>"
+                yield from _within(inner, f"{path}{name}{step}.")
 
 
 def page() -> str:
@@ -68,6 +77,8 @@ def _default(field: FieldInfo) -> str:
         return "see right" if field.default_factory is None else "`$XDG_STATE_HOME/opswarm`"
     if value is None or value in ("", {}, ()):
         return "none"
+    if isinstance(value, BaseModel) and (given := value.model_dump(exclude_none=True)):
+        return f"`{given}`"
     if isinstance(value, BaseModel | SecretStr | Path):
         return "none"
     return f"`{list(value) if isinstance(value, tuple) else value}`"

@@ -31,6 +31,7 @@ TURN_SECONDS = Histogram("opswarm_turn_seconds", "Wall time of a turn", ["agent"
 TOOL_CALLS = Counter("opswarm_tool_calls_total", "Tool calls served", ["server", "tool", "outcome"])
 TOOL_SECONDS = Histogram("opswarm_tool_seconds", "Time of a tool call", ["server", "tool"])
 MODEL_CALLS = Counter("opswarm_model_calls_total", "Model calls", ["model", "outcome"])
+MODEL_FALLBACKS = Counter("opswarm_model_fallbacks_total", "Models passed over for the next", ["model", "reason"])
 MODEL_TOKENS = Counter("opswarm_model_tokens_total", "Tokens used", ["model", "direction"])
 DELEGATIONS = Counter("opswarm_delegations_total", "Requests passed to an agent", ["agent", "outcome"])
 

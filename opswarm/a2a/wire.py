@@ -31,6 +31,9 @@ EVENTS_URI = "https://opswarm.dev/a2a/events/v1"
 AGENT_KEY = "opswarm/agent"
 """In a request's metadata: the agent that the request is for."""
 
+MODEL_KEY = "opswarm/model"
+"""In a request's metadata: the tier or LiteLLM name of the model that is to answer it."""
+
 HISTORY_KEY = "opswarm/history"
 """In a request's metadata: the conversation before it, where the caller keeps it, as `{role, content}` objects."""
 

@@ -66,6 +66,19 @@ class Usage(_Event):
     cached_tokens: int = 0
 
 
+class Notice(_Event):
+    """Something about the model that a person should know while they wait.
+
+    `code`: `queued` (others are before this call), `retry` (the provider asked to wait), `fallback` (another model
+    answers, and why), `budget_warning` (most of a budget is spent), `repair` (the reply did not fit and is asked for
+    again).
+    """
+
+    kind: Literal["notice"] = "notice"
+    code: str
+    text: str
+
+
 class Finished(_Event):
     """The turn ended well. `notice` says what a person should know about how, or is ""."""
 
@@ -82,7 +95,7 @@ class Failed(_Event):
 
 
 Event = Annotated[
-    TextDelta | ToolStarted | ToolFinished | Delegated | ApprovalNeeded | Usage | Finished | Failed,
+    TextDelta | ToolStarted | ToolFinished | Delegated | ApprovalNeeded | Usage | Notice | Finished | Failed,
     Field(discriminator="kind"),
 ]
 
@@ -96,6 +109,8 @@ def line(event: Event) -> str:
             return f"· {tool}({', '.join(f'{k}={v}' for k, v in arguments.items())})"
         case ToolFinished(tool=tool, ok=ok, summary=summary, seconds=seconds):
             return f"  {'✓' if ok else '✗'} {tool} {seconds:.2f} s  {summary[:100]}"
+        case Notice(text=text):
+            return f"! {text}"
     return ""
 
 

@@ -12,9 +12,10 @@ import httpx
 from a2a.types import AgentCard
 
 from opswarm.a2a.server import A2AServer, TurnInput
+from opswarm.a2a.wire import MODEL_KEY
 from opswarm.agent.events import Event
 from opswarm.agent.turn import Toolbox, TurnLoop, TurnRequest, out_of_time
-from opswarm.errors import OpswarmError, Unavailable
+from opswarm.errors import InvalidInput, OpswarmError, Unavailable
 from opswarm.fetch import Fetcher
 from opswarm.guard.exchange import ExchangeClient
 from opswarm.guard.keys import ServiceToken, verifier
@@ -24,7 +25,7 @@ from opswarm.models.chat import ToolCall
 from opswarm.models.client import GatewayClient
 from opswarm.models.playbook import Playbook
 from opswarm.service import Check, Service
-from opswarm.settings import Settings, Turn
+from opswarm.settings import AgentModels, Settings, Turn
 from opswarm.store.tasks import Tasks
 
 
@@ -61,7 +62,7 @@ class ToolAgent:
         *,
         system: str,
         rules: Rules,
-        model: str = "standard",
+        models: AgentModels,
     ) -> None:
         self._loop = loop
         self._limits = limits
@@ -69,7 +70,7 @@ class ToolAgent:
         self._exchange = exchange
         self._system = system
         self._rules = rules
-        self._model = model
+        self._models = models
 
     async def respond(self, request: TurnInput) -> AsyncGenerator[Event, None]:
         clock = asyncio.get_running_loop().time
@@ -98,10 +99,19 @@ class ToolAgent:
             question=request.text,
             history=request.history,
             first_calls=look.calls,
-            model=self._model,
+            model=_asked_for(request) or self._models.model,
+            steps={} if _asked_for(request) else self._models.steps,
             notes=(*notes, *look.notes),
         )
         return tools, turn
+
+
+def _asked_for(request: TurnInput) -> str:
+    """The tier or model that the request names, or "". Raises `InvalidInput` for what is no name."""
+    name = request.metadata.get(MODEL_KEY, "")
+    if not isinstance(name, str) or len(name) > 200 or any(c.isspace() or not c.isprintable() for c in name):
+        raise InvalidInput("The model that the request names is no name.", hint="Use a tier or a LiteLLM name.")
+    return name
 
 
 def _turn_token() -> str:
@@ -122,7 +132,8 @@ def agent_service(
     )
     exchange = ExchangeClient(settings.address("orchestrator"), http, ServiceToken(settings, name))
     loop = TurnLoop(gateway, Playbook(), settings.turn)
-    agent = ToolAgent(loop, servers, exchange, settings.turn, system=system, rules=rules)
+    models = settings.models.agents.get(name, AgentModels())
+    agent = ToolAgent(loop, servers, exchange, settings.turn, system=system, rules=rules, models=models)
     server = A2AServer(name, card, agent, store, max_bytes=settings.server.max_request_bytes)
 
     @asynccontextmanager

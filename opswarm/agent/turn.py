@@ -12,14 +12,15 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from opswarm.agent.context import CHARACTERS_PER_TOKEN, compact
-from opswarm.agent.events import Event, Failed, Finished, TextDelta, ToolFinished, ToolStarted, Usage
+from opswarm.agent.events import Event, Failed, Finished, Notice, TextDelta, ToolFinished, ToolStarted, Usage
 from opswarm.errors import (
+    BudgetExceeded,
     DeadlineExceeded,
     InvalidInput,
     LimitExceeded,
@@ -33,6 +34,7 @@ from opswarm.models.chat import (
     ChatModel,
     ChatRequest,
     Message,
+    NoticePiece,
     StopPiece,
     TextPiece,
     ToolCall,
@@ -84,6 +86,7 @@ class TurnRequest:
     first_calls: tuple[ToolCall, ...] = ()
     model: str = "standard"
     notes: tuple[str, ...] = ()
+    steps: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -95,6 +98,13 @@ class _State:
     answer_size: int = 0
     seen: Counter[tuple[str, str]] = field(default_factory=Counter)
     notice: str = ""
+    step: int = 0
+    asked: bool = False
+
+    @property
+    def model_name(self) -> str:
+        """The tier or name for the model call at hand."""
+        return self.request.steps.get(self.step, self.request.model)
 
 
 def out_of_time(limits: Turn) -> DeadlineExceeded:
@@ -151,6 +161,7 @@ class TurnLoop:
             async for event in self._run_calls(state, tools, state.request.first_calls):
                 yield event
         for step in range(self._limits.max_steps):
+            state.step = step + 1
             last = step == self._limits.max_steps - 1
             calls: list[ToolCall] = []
             async for event in self._ask(state, () if last else tools.schemas, calls):
@@ -176,8 +187,8 @@ class TurnLoop:
                 if isinstance(event, TextDelta):
                     said += event.text
                 yield event
-        except ModelFailed as error:
-            if said or state.model is self._fallback:
+        except (ModelFailed, BudgetExceeded) as error:
+            if said or state.model is self._fallback or (isinstance(error, BudgetExceeded) and state.asked):
                 raise
             log.warning("model failed, falling back to the playbook: %s", error)
             state.model = self._fallback
@@ -191,19 +202,29 @@ class TurnLoop:
         self, state: _State, schemas: Sequence[ToolSchema], calls: list[ToolCall]
     ) -> AsyncGenerator[Event, None]:
         messages = compact(state.messages, self._limits.context_tokens, schemas)
-        request = ChatRequest(messages, model=state.request.model, tools=tuple(schemas))
+        request = ChatRequest(messages, model=state.model_name, tools=tuple(schemas))
         said: list[str] = []
         async with aclosing(state.model.stream(request)) as pieces:
             async for piece in pieces:
                 match piece:
                     case TextPiece(text):
+                        state.asked = True
+                        room = _MAX_ANSWER_CHARACTERS - state.answer_size
                         state.answer_size += len(text)
-                        if state.answer_size > _MAX_ANSWER_CHARACTERS:
-                            raise LimitExceeded("The model's answer had no end and was cut off.")
-                        said.append(text)
-                        yield TextDelta(text=text)
+                        said.append(text[:room])
+                        yield TextDelta(text=text[:room])
+                        if len(text) > room:
+                            state.notice = "The model's answer had no end and was cut off."
+                            yield TextDelta(text=f"\n\n({state.notice})")
+                            calls.clear()
+                            break
                     case CallPiece(call):
+                        state.asked = True
                         calls.append(call)
+                    case NoticePiece(code, text):
+                        if code == "fallback":
+                            state.notice = text
+                        yield Notice(code=code, text=text)
                     case UsagePiece(model, input_tokens, output_tokens, cached_tokens):
                         yield Usage(
                             model=model,

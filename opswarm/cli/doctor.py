@@ -108,7 +108,7 @@ def _token(settings: Settings) -> str:
 
 
 def _models(settings: Settings) -> Finding:
-    tiers = {t: getattr(settings.models, t) for t in ("fast", "standard", "deep")}
+    tiers = {t: " → ".join(getattr(settings.models, t)) for t in ("fast", "standard", "deep")}
     keyed = bool(os.environ.get("ANTHROPIC_API_KEY") or settings.models.anthropic_api_key)
     keyed = keyed or settings.models.anthropic_api_key_file is not None
     local = bool(os.environ.get("OLLAMA_API_BASE") or settings.models.ollama_api_base)

@@ -1,4 +1,4 @@
-"""The command line: `opswarm up | down | ask | chat | agents | tasks | token | doctor | serve | mcp | lab`."""
+"""The command line: what a person types, each command a function here and its work in a module beside it."""
 
 from __future__ import annotations
 
@@ -193,12 +193,13 @@ def ask(
     agent: Annotated[str, typer.Option(help="The agent to ask; without one the orchestrator chooses.")] = "",
     json: Annotated[bool, typer.Option("--json", help="One event a line, for scripts.")] = False,
     context: Annotated[str, typer.Option(help="Continue the conversation of this context id.")] = "",
+    model: Annotated[str, typer.Option(help="Tier (fast, standard, deep) or LiteLLM name to answer with.")] = "",
 ) -> None:
     """Ask one question and stream the answer."""
     from opswarm.cli.talk import Ask, hang_up, show
 
     try:
-        well = _run(show(load(), Ask(question, agent, context), as_json=json))
+        well = _run(show(load(), Ask(question, agent, context, model), as_json=json))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except BrokenPipeError:
@@ -290,10 +291,13 @@ def token(
     role: Annotated[list[Role] | None, typer.Option(help="May be given again; without one, every role.")] = None,
     days: Annotated[int, typer.Option(min=1, max=365, help="How long it is good.")] = 30,
     subject: Annotated[str, typer.Option(help="Whose it is.")] = "local",
+    front: Annotated[
+        str, typer.Option(help="For a program that names its own users, such as openwebui; a viewer without --role.")
+    ] = "",
     audience: Annotated[str, typer.Option(help=f"Where it is accepted: {', '.join(_AUDIENCES)}.")] = AUDIENCE_PERSON,
     save: Annotated[bool, typer.Option("--save", help="Keep it for this command line instead of printing it.")] = False,
 ) -> None:
-    """Mint a person's token, where the signing key is."""
+    """Mint a person's token, or a front's, where the signing key is."""
     if not subject.strip() or not subject.isprintable() or len(subject) > 128:
         raise InvalidInput("A subject is 1 to 128 printable characters.")
     if audience not in _AUDIENCES:
@@ -301,6 +305,11 @@ def token(
     if save and audience != AUDIENCE_PERSON:
         raise InvalidInput(f"The command line needs a token for the audience '{AUDIENCE_PERSON}'.")
     settings = load()
+    if front:
+        if save or subject != "local" or audience != AUDIENCE_PERSON:
+            raise InvalidInput("--front goes with --role and --days only.")
+        typer.echo(keys.mint_front(settings, front, roles=role or (Role.VIEWER,), seconds=days * 86_400))
+        return
     minted = keys.mint_person(
         settings, subject=subject, roles=role or tuple(Role), audience=audience, seconds=days * 86_400
     )
@@ -312,15 +321,58 @@ def token(
 
 
 @app.command()
-def doctor() -> None:
+def costs(
+    by: Annotated[str, typer.Option(help="agent, model, task, day, user or tier.")] = "model",
+    days: Annotated[int, typer.Option(min=1, max=3650, help="How many days, today included.")] = 7,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Say what the model calls came to."""
+    from opswarm.cli import models
+
+    found = models.costs(load(), by, days)
+    typer.echo(models.as_json(found) if json else models.cost_table(found))
+
+
+@app.command(name="models")
+def models_() -> None:
+    """Say which models stand behind each tier, in the order in which they are tried."""
+    from opswarm.cli import models
+
+    for tier, chain in models.tiers(load()).items():
+        typer.echo(f"{tier:10} {' → '.join(clean(m) for m in chain)}")
+
+
+@app.command()
+def doctor(
+    models: Annotated[bool, typer.Option("--models", help="Try each configured model too; it costs tokens.")] = False,
+) -> None:
     """Say what is wrong with this installation."""
     from opswarm.cli.doctor import examine
 
+    settings = load()
     well = True
-    for finding in examine(load()):
+    for finding in examine(settings):
         well = well and finding.ok
         typer.echo(f"{'ok ' if finding.ok else 'BAD'}  {finding.what}: {finding.detail}")
+    if models:
+        well = _run(_probe_models(settings)) and well
     raise typer.Exit(0 if well else 1)
+
+
+async def _probe_models(settings: Settings) -> bool:
+    from opswarm.cli import models
+    from opswarm.models.probe import Fitness
+
+    well, some = True, False
+    async for found in models.probes(settings):
+        some = True
+        good = found.fitness is Fitness.TOOLS
+        well = well and good
+        for line in models.probe_lines(found):
+            typer.echo(f"{'ok ' if good else 'BAD'}  {line}" if not line.startswith(" ") else line)
+    if not some:
+        typer.echo("ok   models: only the offline playbook is configured; there is nothing to try")
+    return well
 
 
 @app.command()

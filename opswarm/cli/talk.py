@@ -15,8 +15,8 @@ import httpx
 
 from opswarm import telemetry
 from opswarm.a2a.client import RemoteAgent
-from opswarm.a2a.wire import AGENT_KEY
-from opswarm.agent.events import Delegated, Event, Failed, Finished, TextDelta, ToolFinished, ToolStarted, line
+from opswarm.a2a.wire import AGENT_KEY, MODEL_KEY
+from opswarm.agent.events import Delegated, Event, Failed, Finished, Notice, TextDelta, ToolFinished, ToolStarted, line
 from opswarm.cli import running
 from opswarm.errors import OpswarmError
 from opswarm.guard.keys import find_token
@@ -33,6 +33,7 @@ class Ask:
     question: str
     agent: str = ""
     context_id: str = ""
+    model: str = ""
 
 
 def new_context() -> str:
@@ -43,7 +44,7 @@ async def answer(settings: Settings, ask: Ask) -> AsyncGenerator[Event, None]:
     """The swarm's events for a question. Raises `OpswarmError` when nobody is there to ask."""
     telemetry.begin_run(None, "cli")
     token = find_token(settings)
-    metadata = {AGENT_KEY: ask.agent} if ask.agent else None
+    metadata = {key: value for key, value in ((AGENT_KEY, ask.agent), (MODEL_KEY, ask.model)) if value}
     async with httpx.AsyncClient(timeout=httpx.Timeout(10.0), trust_env=False) as http:
         agent = await RemoteAgent.connect("orchestrator", running.base_url(settings), http)
         source = agent.ask(
@@ -108,7 +109,7 @@ class _Screen:
                 self._out.write(safe)
                 self._out.flush()
                 self._at_line_start = safe.endswith("\n") if safe else self._at_line_start
-            case Delegated() | ToolStarted() | ToolFinished():
+            case Delegated() | ToolStarted() | ToolFinished() | Notice():
                 self._aside(line(event))
             case Failed(message=message):
                 self._end_line()

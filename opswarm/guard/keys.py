@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opswarm.errors import SettingsInvalid, Unauthenticated
+from opswarm.guard.fronts import front
 from opswarm.guard.principal import Kind, Principal, Role
 from opswarm.guard.tokens import AUDIENCE_EXCHANGE, AUDIENCE_PERSON, SigningKey, Verifier
 from opswarm.settings import Settings
@@ -154,6 +155,12 @@ def mint_person(
     """A person's token. Raises `SettingsInvalid` where the key that signs is not at hand."""
     person = Principal(kind=Kind.PERSON, subject=f"person:{subject}", roles=frozenset(roles))
     return signing_key(settings).mint(person, [audience], seconds=seconds)
+
+
+def mint_front(settings: Settings, name: str, *, roles: Collection[Role], seconds: float = _PERSON_SECONDS) -> str:
+    """A front's token. Raises `InvalidInput` for what no front can be, `SettingsInvalid` where no key is at hand."""
+    itself = front(name, frozenset(roles))
+    return signing_key(settings).mint(itself, [AUDIENCE_PERSON], seconds=seconds, front=name)
 
 
 def save_token(settings: Settings, token: str) -> None:

@@ -2,7 +2,7 @@
 
 Four kinds of token, told apart by their audience:
 
-- a person's token: audience `opswarm`, accepted at every door;
+- a person's token: audience `opswarm`, accepted at every door; a front's is the same with a claim more (`fronts`);
 - a service's token: audience `exchange`, good for nothing but proving at the exchange which agent is asking;
 - a turn token: audience `turn:<agent>`: with it the orchestrator passes a request on to that agent;
 - a work token: audience `tools` and `gateway`: what an agent carries while it works for someone.
@@ -97,9 +97,18 @@ class SigningKey:
         return {**jwk, "alg": ALGORITHM, "use": "sig"}
 
     def mint(
-        self, principal: Principal, audience: Sequence[str], *, seconds: float, started: float | None = None
+        self,
+        principal: Principal,
+        audience: Sequence[str],
+        *,
+        seconds: float,
+        started: float | None = None,
+        front: str = "",
     ) -> str:
-        """A token for `principal`, valid for `seconds`. `started` is when the turn it belongs to began."""
+        """A token for `principal`, valid for `seconds`. `started` is when the turn it belongs to began.
+
+        `front` is the name of the front whose own token this is: with it, its users may be named.
+        """
         now = self._clock()
         claims: dict[str, Any] = {
             "iss": ISSUER,
@@ -117,6 +126,8 @@ class SigningKey:
             claims["task"] = principal.task
         if started is not None:
             claims["turn_started"] = int(started)
+        if front:
+            claims["front"] = front
         return jwt.encode(claims, self._key, algorithm=ALGORITHM)
 
 

@@ -155,10 +155,13 @@ class CallPiece:
 
 @dataclass(frozen=True, slots=True)
 class UsagePiece:
+    """Tokens of a call. Those read from a provider's prompt cache and written to it are part of `input_tokens`."""
+
     model: str
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    cache_written_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,19 @@ class StopPiece:
     model: str = field(default="")
 
 
-Piece = TextPiece | ReasoningPiece | CallPiece | UsagePiece | StopPiece
+@dataclass(frozen=True, slots=True)
+class NoticePiece:
+    """What the gateway tells about the call while it is worked on; `code` as of the event `Notice`.
+
+    `model` is the one that answers from now on, where that changed.
+    """
+
+    code: str
+    text: str
+    model: str = ""
+
+
+Piece = TextPiece | ReasoningPiece | CallPiece | UsagePiece | StopPiece | NoticePiece
 
 
 class ChatModel(Protocol):

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opswarm.errors import ModelReplyInvalid
-from opswarm.models.chat import CallPiece, Piece, StopPiece, TextPiece, ToolCall, UsagePiece
+from opswarm.models.chat import CallPiece, NoticePiece, Piece, StopPiece, TextPiece, ToolCall, UsagePiece
 
 _MAX_CALLS = 32
+_MAX_ARGUMENTS = 100_000
+"""Characters of the arguments of one reply: more than any tool takes, so that an endless call ends."""
 
 _Count = Annotated[int, Field(strict=True, ge=0)]
 
@@ -43,6 +45,16 @@ class _Choice(_Wire):
 
 class _Details(_Wire):
     cached_tokens: _Count | None = None
+    cache_creation_tokens: _Count | None = None
+
+
+class _Notice(_Wire):
+    code: str = Field(max_length=64)
+    text: str = Field(max_length=2_000)
+
+
+class _Ours(_Wire):
+    notice: _Notice | None = None
 
 
 class _Usage(_Wire):
@@ -50,6 +62,7 @@ class _Usage(_Wire):
     completion_tokens: _Count | None = None
     prompt_tokens_details: _Details | None = None
     cache_read_input_tokens: _Count | None = None
+    cache_creation_input_tokens: _Count | None = None
 
 
 class Chunk(_Wire):
@@ -59,6 +72,7 @@ class Chunk(_Wire):
     usage: _Usage | None = None
     model: str | None = None
     error: Any = None
+    opswarm: _Ours | None = None
 
 
 def read_chunk(raw: object) -> Chunk:
@@ -70,18 +84,23 @@ def read_chunk(raw: object) -> Chunk:
 
 
 class Reply:
-    """One reply, put together from its chunks. `model` is its name where the chunks don't say it."""
+    """One reply, put together from its chunks. `model` is its name where the chunks are not to say it."""
 
     def __init__(self, model: str = "") -> None:
         self._model = model
+        self._named = bool(model)
         self._calls: dict[int, list[str]] = {}
+        self._arguments = 0
         self._usage: _Usage | None = None
         self._stopped = ""
 
     def add(self, chunk: Chunk) -> Iterator[Piece]:
         """The text of the chunk; the rest of it is kept for the end."""
-        self._model = self._model or chunk.model or ""
+        if not self._named:
+            self._model = chunk.model or self._model
         self._usage = chunk.usage or self._usage
+        if chunk.opswarm is not None and (told := chunk.opswarm.notice) is not None:
+            yield NoticePiece(told.code, told.text)
         for choice in chunk.choices or ():
             if choice.delta is not None:
                 if choice.delta.content:
@@ -109,10 +128,15 @@ class Reply:
         parts[0] = parts[0] or fragment.id or ""
         parts[1] = parts[1] or function.name or ""
         arguments = function.arguments or ""
-        parts[2] += arguments if isinstance(arguments, str) else json.dumps(arguments)
+        more = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        self._arguments += len(more)
+        if self._arguments > _MAX_ARGUMENTS:
+            raise ModelReplyInvalid("The model's tool call had no end and was cut off.", hint="Ask again.")
+        parts[2] += more
 
 
 def _usage(model: str, usage: _Usage) -> UsagePiece:
     details = usage.prompt_tokens_details or _Details()
     cached = details.cached_tokens or usage.cache_read_input_tokens or 0
-    return UsagePiece(model, usage.prompt_tokens or 0, usage.completion_tokens or 0, cached)
+    written = usage.cache_creation_input_tokens or details.cache_creation_tokens or 0
+    return UsagePiece(model, usage.prompt_tokens or 0, usage.completion_tokens or 0, cached, written)

@@ -8,10 +8,12 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 
 from opswarm.errors import (
+    BudgetExceeded,
     ModelBusy,
     ModelFailed,
     ModelReplyInvalid,
     ModelUnreachable,
+    OpswarmError,
     Unauthenticated,
     by_code,
 )
@@ -74,7 +76,7 @@ def _error_in(raw: bytes) -> object:
     return body.get("error") if isinstance(body, dict) else None
 
 
-def _failure(status: int, detail: object, headers: Mapping[str, str]) -> ModelFailed:
+def _failure(status: int, detail: object, headers: Mapping[str, str]) -> OpswarmError:
     """The error that the gateway's `detail` tells of, whatever it is made of."""
     fields = detail if isinstance(detail, Mapping) else {}
     told, code = fields.get("message"), fields.get("code")
@@ -82,6 +84,8 @@ def _failure(status: int, detail: object, headers: Mapping[str, str]) -> ModelFa
         told = f"The model gateway answered HTTP {status}."
     message = cap_bytes(clean(told), 600)
     kind = by_code(code) if isinstance(code, str) else ModelFailed
+    if kind is BudgetExceeded:
+        return BudgetExceeded(message)
     if kind is ModelBusy or status == 429:
         return ModelBusy(message, retry_after=_seconds(headers.get("retry-after")))
     if status == 401 or kind is Unauthenticated:

@@ -14,6 +14,7 @@ from opswarm.guard.redaction import redact
 from opswarm.models.chat import (
     CallPiece,
     Message,
+    NoticePiece,
     Piece,
     ReasoningPiece,
     StopPiece,
@@ -65,6 +66,9 @@ class Writer:
                         yield self._chunk({"tool_calls": [fragment]})
                     case UsagePiece():
                         last = _usage(piece)
+                    case NoticePiece():
+                        self._model = piece.model or self._model
+                        yield _event({**self._envelope("chat.completion.chunk", []), **_told(piece)})
                     case StopPiece(reason):
                         yield self._chunk({}, reason)
         except OpswarmError as error:
@@ -79,6 +83,7 @@ class Writer:
         text: list[str] = []
         reasoning: list[str] = []
         calls: list[CallPiece] = []
+        notices: list[dict[str, str]] = []
         usage = _usage(UsagePiece(self._model))
         reason = "stop"
         async for piece in pieces:
@@ -91,13 +96,17 @@ class Writer:
                     calls.append(piece)
                 case UsagePiece():
                     usage = _usage(piece)
+                case NoticePiece():
+                    self._model = piece.model or self._model
+                    notices.append(_told(piece)["opswarm"]["notice"])
                 case StopPiece(why):
                     reason = why
         message = Message("assistant", "".join(text), tuple(c.call for c in calls)).wire()
         if reasoning:
             message["reasoning_content"] = "".join(reasoning)
         choice = {"index": 0, "message": message, "finish_reason": reason}
-        return {**self._envelope("chat.completion", [choice]), "usage": usage}
+        told = {"opswarm": {"notices": notices}} if notices else {}
+        return {**self._envelope("chat.completion", [choice]), "usage": usage, **told}
 
 
 async def whole(writer: Writer, source: AsyncGenerator[Piece, None]) -> dict[str, Any]:
@@ -127,5 +136,13 @@ def _usage(piece: UsagePiece) -> dict[str, Any]:
         "prompt_tokens": piece.input_tokens,
         "completion_tokens": piece.output_tokens,
         "total_tokens": piece.input_tokens + piece.output_tokens,
-        "prompt_tokens_details": {"cached_tokens": piece.cached_tokens},
+        "prompt_tokens_details": {
+            "cached_tokens": piece.cached_tokens,
+            "cache_creation_tokens": piece.cache_written_tokens,
+        },
     }
+
+
+def _told(piece: NoticePiece) -> dict[str, Any]:
+    """A notice as a field of its own, which clients that don't know it pass over."""
+    return {"opswarm": {"notice": {"code": piece.code, "text": redact(piece.text)}}}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import math
 import os
-from collections.abc import AsyncGenerator, Mapping
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from opswarm.errors import (
@@ -23,12 +26,15 @@ from opswarm.errors import (
 from opswarm.models.chat import ChatRequest, Message, Piece, ToolCall
 from opswarm.models.chunks import Reply, read_chunk
 from opswarm.settings import Models
-from services.model_gateway.access import OLLAMA, anthropic_key, api_base, openai_key
+from services.model_gateway.access import OLLAMA, anthropic_key, api_base, endpoint_key, openai_key, provider_of
+from services.model_gateway.structured import Mode
 
 log = logging.getLogger(__name__)
 
 _import = asyncio.Lock()
+_loaded: list[Any] = []
 
+_MOST_WAIT = 86_400.0
 _SLACK_SECONDS = 15.0
 """How much longer than this module LiteLLM waits: it calls a model that is silent midway a broken network."""
 
@@ -36,13 +42,29 @@ _SLACK_SECONDS = 15.0
 class Provider:
     """Calls models through LiteLLM with this installation's keys."""
 
-    def __init__(self, settings: Models) -> None:
-        self._settings = settings
+    def __init__(self, settings: Callable[[], Models]) -> None:
+        self._read = settings
+
+    @property
+    def _settings(self) -> Models:
+        return self._read()
+
+    async def prepare(self) -> None:
+        """Imports LiteLLM, which takes seconds the first time."""
+        await _load()
+
+    async def modes(self, model: str) -> tuple[Mode, ...]:
+        """How `model` can be held to a JSON schema, the best first."""
+        litellm = await _load()
+        provider = provider_of(model)
+        known = self._known_as(model)
+        if provider in ("openai", "ollama", *self._settings.endpoints) or litellm.supports_response_schema(known):
+            return Mode.NATIVE, Mode.TOOL
+        return (Mode.TOOL, Mode.WORDS)
 
     async def stream(self, request: ChatRequest, model: str) -> AsyncGenerator[Piece, None]:
         """The reply of `model`, a LiteLLM name. Raises a `ModelFailed` that a person can act on."""
         litellm = await _load()
-        _declare(litellm, model)
         arguments = {**self._arguments(request, model), "stream": True, "stream_options": {"include_usage": True}}
         silence = self._settings.timeout_seconds
         first_by = asyncio.get_running_loop().time() + silence
@@ -64,8 +86,11 @@ class Provider:
             raise translate(error, model) from error
 
     def _arguments(self, request: ChatRequest, model: str) -> dict[str, Any]:
+        body = replace(request, model=self._known_as(model), messages=tuple(map(_sendable, request.messages))).wire()
+        if provider_of(model) == "anthropic":
+            _cache(body)
         return {
-            **replace(request, model=model, messages=tuple(map(_sendable, request.messages))).wire(),
+            **body,
             "timeout": self._settings.timeout_seconds + _SLACK_SECONDS,
             "num_retries": 0,
             "max_retries": 0,
@@ -76,7 +101,9 @@ class Provider:
         """Key and base URL of the model's provider, given with the call so that they stay out of the environment."""
         provider = model.partition("/")[0]
         found: dict[str, Any] = {"api_base": api_base(provider, self._settings)}
-        if provider == "anthropic":
+        if (endpoint := self._settings.endpoints.get(provider)) is not None:
+            found["api_key"] = endpoint_key(endpoint) or "none"
+        elif provider == "anthropic":
             found["api_key"] = anthropic_key(self._settings)
             if not found["api_key"]:
                 raise ModelKeyRejected("There is no Anthropic key.", hint="Set ANTHROPIC_API_KEY.")
@@ -85,6 +112,23 @@ class Provider:
         elif provider == "openai":
             found["api_key"] = openai_key(self._settings) or ("none" if found["api_base"] else None)
         return {k: v for k, v in found.items() if v is not None}
+
+
+    def _known_as(self, model: str) -> str:
+        """The name by which LiteLLM knows the model: at an endpoint of one's own it is one of OpenAI's kind."""
+        provider, _, name = model.partition("/")
+        return f"openai/{name}" if provider in self._settings.endpoints else model
+
+
+def _cache(body: dict[str, Any]) -> None:
+    """Marks where Anthropic may cache the prompt: behind the tools and the system message, and behind the newest
+    message, so that the next step of a turn reads all that came before it from the cache."""
+    mark = {"type": "ephemeral"}
+    messages = body["messages"]
+    first = next((m for m in messages if m["role"] == "system"), None)
+    for message in {id(m): m for m in (first, messages[-1]) if m is not None}.values():
+        if isinstance(message["content"], str) and message["content"]:
+            message["content"] = [{"type": "text", "text": message["content"], "cache_control": mark}]
 
 
 def _sendable(message: Message) -> Message:
@@ -102,27 +146,34 @@ def _sendable(message: Message) -> Message:
 
 async def _load() -> Any:
     """LiteLLM, imported off the event loop, with its own cost map and no telemetry."""
+    if _loaded:
+        return _loaded[0]
     async with _import:
         os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
         litellm: Any = await asyncio.to_thread(importlib.import_module, "litellm")
+        _keep_off_the_wire()
         litellm.telemetry = False
         litellm.suppress_debug_info = True
         litellm.drop_params = True
         for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
             logging.getLogger(name).handlers.clear()  # They write past our log, where keys are masked.
         logging.getLogger("LiteLLM").setLevel(logging.ERROR)
+        _loaded[:] = [litellm]
         return litellm
 
 
-def _declare(litellm: Any, model: str) -> None:
-    """Enters an Ollama model in LiteLLM's map.
+def _keep_off_the_wire() -> None:
+    """Keeps LiteLLM from asking Ollama's `/api/show` for models that are not in its map.
 
-    For one that is not there LiteLLM asks Ollama's `/api/show` after each call, with a blocking request on the
-    event loop (seen in 1.110), and everything else the gateway does would wait for it.
+    It does that after each call, with a blocking request on the event loop and ten minutes of patience (seen in
+    1.110), by the name that the reply gives; everything else the gateway does would wait for it.
     """
-    provider, _, name = model.partition("/")
-    if provider in OLLAMA and f"ollama/{name}" not in litellm.model_cost:
-        litellm.model_cost[f"ollama/{name}"] = {"litellm_provider": "ollama", "mode": "chat"}
+    ollama: Any = importlib.import_module("litellm.llms.ollama.common_utils").OllamaModelInfo
+    ollama.get_model_info = _nothing_more
+
+
+def _nothing_more(self: Any, model: str, api_base: str | None = None, api_key: str | None = None) -> None:
+    """Of an Ollama model its map is believed, where it is in it."""
 
 
 async def _pieces(chunks: Any, model: str, silence: float, first_by: float) -> AsyncGenerator[Piece, None]:
@@ -204,7 +255,20 @@ def _is_defect(error: BaseException) -> bool:
 
 
 def _wait(error: Exception) -> float | None:
-    response = getattr(error, "response", None)
-    headers: Mapping[str, str] = getattr(response, "headers", None) or {}
-    value = headers.get("retry-after", "")
-    return float(value) if value.isdecimal() and len(value) <= 6 else None
+    """Seconds after which the provider wants to be asked again, as it said: a number or an HTTP date (RFC 9110)."""
+    for source in (error, getattr(error, "response", None)):
+        headers: Mapping[str, str] = getattr(source, "litellm_response_headers", None) or getattr(source, "headers", {})
+        if value := (headers or {}).get("retry-after"):
+            return _seconds(str(value))
+    return None
+
+
+def _seconds(value: str) -> float | None:
+    try:
+        found = float(value)
+    except ValueError:
+        try:
+            found = parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return None
+    return min(max(found, 0.0), _MOST_WAIT) if math.isfinite(found) else None

@@ -10,7 +10,7 @@ import httpx
 from opswarm.errors import Unavailable
 from opswarm.settings import Models
 from services.model_gateway.access import OLLAMA, api_base
-from services.model_gateway.tiers import TIERS, resolve
+from services.model_gateway.tiers import TIERS, chain
 
 _SECONDS = 3.0
 
@@ -37,8 +37,11 @@ class _Endpoint:
 
 
 async def answering(settings: Models, http: httpx.AsyncClient) -> None:
-    """Raises `Unavailable`, naming each provider behind a tier that does not answer at its configured address."""
-    providers = {resolve(tier, settings).partition("/")[0] for tier in TIERS}
+    """Raises `Unavailable`, naming each provider that is first in a tier and does not answer at its configured address.
+
+    One further down the chain does not count: a gateway whose fallback is away must not be taken out of service.
+    """
+    providers = {chain(tier, settings)[0].partition("/")[0] for tier in TIERS}
     endpoints = {e for p in providers if (e := _endpoint(p, settings)) is not None}
     faults = await asyncio.gather(*(e.ask(http) for e in sorted(endpoints, key=lambda e: e.name)))
     if any(faults):
@@ -52,5 +55,7 @@ def _endpoint(provider: str, settings: Models) -> _Endpoint | None:
     if provider in OLLAMA:
         hint = "Start it with `ollama serve`, or set models.ollama_api_base."
         return _Endpoint("Ollama", base, "/api/version", hint)
-    path = "/models" if provider == "openai" else "/v1/models"
-    return _Endpoint(f"The {provider} API", base, path, f"Start it, or correct models.{provider}_api_base.")
+    path = "/v1/models" if provider == "anthropic" else "/models"
+    own = provider in settings.endpoints
+    setting = f"models.endpoints.{provider}.api_base" if own else f"models.{provider}_api_base"
+    return _Endpoint(f"The {provider} API", base, path, f"Start it, or correct {setting}.")

@@ -1,4 +1,4 @@
-"""Which model a request gets: tiers to LiteLLM model names."""
+"""Which models a request gets: tiers to LiteLLM model names, in the order in which they are tried."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from services.model_gateway.access import anthropic_key, ollama_base
 
 TIERS = ("fast", "standard", "deep")
 
+AUTO = "auto"
+
 _ANTHROPIC = {
     "fast": "anthropic/claude-haiku-5-5",
     "standard": "anthropic/claude-sonnet-5-5",
@@ -17,22 +19,41 @@ _ANTHROPIC = {
 """Used where a tier is `auto` and an Anthropic key is there."""
 
 _OLLAMA = "ollama_chat/qwen3:8b"
-"""Used where a tier is `auto` and only Ollama is configured: small, and trained for tool calls."""
+"""Used where a tier is `auto` and Ollama is configured: small, and trained for tool calls."""
 
 
-def resolve(model: str, settings: Models) -> str:
-    """The LiteLLM model name for a tier, or the name itself.
+def chain(model: str, settings: Models) -> tuple[str, ...]:
+    """The LiteLLM model names to try for a tier, in order; for any other name, that name alone.
 
-    A tier that is `auto` is Claude where a key is configured, else Ollama where an address is, else the offline
-    playbook. Raises `ModelUnknown` for what is neither a tier nor a `provider/model`.
+    `auto` is Claude where a key is configured, then Ollama where an address is, then the offline playbook. Raises
+    `ModelUnknown` for what is neither a tier nor a `provider/model`.
     """
     chosen = _configured(settings).get(model)
-    if chosen is not None:
-        if chosen != "auto":
-            return chosen
-        if anthropic_key(settings):
-            return _ANTHROPIC[model]
-        return _OLLAMA if ollama_base(settings) else PLAYBOOK
+    if chosen is None:
+        return (_named(model),)
+    found: list[str] = []
+    for name in chosen:
+        found += _auto(model, settings) if name == AUTO else [_named(name)]
+    return tuple(dict.fromkeys(found))
+
+
+def names(settings: Models) -> frozenset[str]:
+    """Every model name that a tier can come to stand for, and the playbook's."""
+    found = {PLAYBOOK}
+    for tier, chosen in _configured(settings).items():
+        for name in chosen:
+            found |= {_ANTHROPIC[tier], _OLLAMA} if name == AUTO else {name}
+    return frozenset(found)
+
+
+def _auto(tier: str, settings: Models) -> list[str]:
+    found = [_ANTHROPIC[tier]] if anthropic_key(settings) else []
+    if ollama_base(settings):
+        found.append(_OLLAMA)
+    return [*found, PLAYBOOK]
+
+
+def _named(model: str) -> str:
     if "/" not in model or len(model) > 200:
         raise ModelUnknown(
             "That is neither a tier nor a model name.",
@@ -41,13 +62,5 @@ def resolve(model: str, settings: Models) -> str:
     return model
 
 
-def names(settings: Models) -> frozenset[str]:
-    """Every model name that a tier can come to stand for, and the playbook's."""
-    found = {PLAYBOOK}
-    for tier, chosen in _configured(settings).items():
-        found |= {_ANTHROPIC[tier], _OLLAMA} if chosen == "auto" else {chosen}
-    return frozenset(found)
-
-
-def _configured(settings: Models) -> dict[str, str]:
+def _configured(settings: Models) -> dict[str, tuple[str, ...]]:
     return {"fast": settings.fast, "standard": settings.standard, "deep": settings.deep}

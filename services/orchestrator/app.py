@@ -126,4 +126,4 @@ def create_app(settings: Settings) -> Service:
         "agents": agents_alive,
         "gateway": answers(http, "gateway", settings.address("gateway")),
     }
-    return Service(NAME, routes, verifier, (AUDIENCE_PERSON,), lifespan=lifespan, checks=checks)
+    return Service(NAME, routes, verifier, (AUDIENCE_PERSON,), fronts=True, lifespan=lifespan, checks=checks)

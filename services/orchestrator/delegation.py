@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, aclosing
 
 from opswarm import telemetry
 from opswarm.a2a.server import TurnInput
-from opswarm.a2a.wire import AGENT_KEY, HISTORY_KEY
+from opswarm.a2a.wire import AGENT_KEY, HISTORY_KEY, MODEL_KEY
 from opswarm.agent.events import Delegated, Event, Failed, Finished, TextDelta
 from opswarm.errors import AgentDown, InvalidInput, OpswarmError
 from opswarm.guard.exchange import Exchange
@@ -21,6 +21,7 @@ from services.orchestrator.routing import Route
 
 _AHEAD = 256
 _SELF = "orchestrator"
+_PASSED_ON = (HISTORY_KEY, MODEL_KEY)
 
 
 class Delegation:
@@ -96,7 +97,7 @@ class Delegation:
             token=tokens.door,
             work_token=tokens.work,
             context_id=request.context_id,
-            metadata={HISTORY_KEY: kept} if (kept := request.metadata.get(HISTORY_KEY)) is not None else None,
+            metadata={key: kept for key in _PASSED_ON if (kept := request.metadata.get(key)) is not None},
             deadline=self._settings.delegation_seconds,
         )
         outcome = "canceled"

@@ -106,6 +106,7 @@ def test_a_second_up_finds_the_first(swarm: Machine) -> None:
 
 def test_health_metrics_and_one_run_id(swarm: Machine) -> None:
     base = url(swarm)
+    swarm.run("ask", "is everything ok?")
     for path in ("", "/agents/devops", "/gateway", "/tools/kubernetes"):
         assert httpx.get(f"{base}{path}/healthz").status_code == 200
         assert httpx.get(f"{base}{path}/readyz").json()["status"] == "ready"

@@ -22,8 +22,10 @@ def test_the_settings_page_is_complete() -> None:
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "opswarm.yaml").write_text("models: {standard: a/b, fast: c/d}\nlab: {scenarios: [oom]}\n")
     monkeypatch.setenv("OPSWARM_MODELS__STANDARD", "e/f")
+    monkeypatch.setenv("OPSWARM_MODELS__DEEP", "g/h, auto")
     read = load()
-    assert (read.models.standard, read.models.fast, read.lab.scenarios) == ("e/f", "c/d", ("oom",))
+    assert (read.models.standard, read.models.fast, read.lab.scenarios) == (("e/f",), ("c/d",), ("oom",))
+    assert read.models.deep == ("g/h", "auto")
 
 
 @pytest.mark.parametrize(

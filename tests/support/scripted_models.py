@@ -1,7 +1,8 @@
-"""Model providers on loopback that speak the real wires: Anthropic Messages and Ollama `/api/chat`."""
+"""Model providers on loopback that speak the real wires: Anthropic Messages, Ollama `/api/chat`, OpenAI completions."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -15,13 +16,23 @@ from starlette.routing import Route
 
 @dataclass
 class Reply:
-    """One scripted reply: text in pieces, tool calls, or an error status with its headers."""
+    """One scripted reply: text in pieces, tool calls, or an error status with its headers.
+
+    A reply with a `hold` waits, when its first piece has been sent, until that is set.
+    """
 
     text: tuple[str, ...] = ()
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
     status: int = 200
     error: str = "it went wrong"
     headers: dict[str, str] = field(default_factory=dict)
+    hold: asyncio.Event | None = None
+
+    async def pieces(self) -> AsyncIterator[str]:
+        for index, piece in enumerate(self.text):
+            if index == 1 and self.hold is not None:
+                await self.hold.wait()
+            yield piece
 
 
 @dataclass
@@ -67,7 +78,7 @@ async def _anthropic_events(reply: Reply) -> AsyncIterator[bytes]:
     index = 0
     if reply.text:
         yield event("content_block_start", index=0, content_block={"type": "text", "text": ""})
-        for piece in reply.text:
+        async for piece in reply.pieces():
             yield event("content_block_delta", index=0, delta={"type": "text_delta", "text": piece})
         yield event("content_block_stop", index=0)
         index = 1
@@ -104,12 +115,45 @@ async def _ollama_lines(reply: Reply) -> AsyncIterator[bytes]:
         body = {"model": "qwen3", "created_at": "2026-01-01T00:00:00Z", "message": message, **more}
         return json.dumps(body).encode() + b"\n"
 
-    for piece in reply.text:
+    async for piece in reply.pieces():
         yield line({"role": "assistant", "content": piece}, done=False)
     calls = [{"function": {"name": n, "arguments": a}} for n, a in reply.calls]
     if calls:
         yield line({"role": "assistant", "content": "", "tool_calls": calls}, done=False)
     yield line({"role": "assistant", "content": ""}, done=True, done_reason="stop", prompt_eval_count=17, eval_count=5)
+
+
+def openai(script: Script) -> Starlette:
+    """`POST …/chat/completions`, streamed as OpenAI does."""
+
+    async def completions(request: Request) -> Response:
+        reply = await script.take(request)
+        if reply.status != 200:
+            error = {"message": reply.error, "type": "invalid_request_error", "code": None, "param": None}
+            return JSONResponse({"error": error}, status_code=reply.status, headers=reply.headers)
+        return StreamingResponse(_openai_chunks(reply), media_type="text/event-stream")
+
+    paths = ("/chat/completions", "/v1/chat/completions")
+    return Starlette(routes=[Route(p, completions, methods=["POST"]) for p in paths])
+
+
+async def _openai_chunks(reply: Reply) -> AsyncIterator[bytes]:
+    def chunk(choices: list[dict[str, Any]], **more: Any) -> bytes:
+        body = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": choices, **more}
+        return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+    def delta(finish: str | None = None, **fields: Any) -> bytes:
+        return chunk([{"index": 0, "delta": fields, "finish_reason": finish}])
+
+    yield delta(role="assistant", content="")
+    async for piece in reply.pieces():
+        yield delta(content=piece)
+    for index, (name, arguments) in enumerate(reply.calls):
+        function = {"name": name, "arguments": json.dumps(arguments)}
+        yield delta(tool_calls=[{"index": index, "id": f"call_{index}", "type": "function", "function": function}])
+    yield delta("tool_calls" if reply.calls else "stop")
+    yield chunk([], usage={"prompt_tokens": 30, "completion_tokens": 4, "total_tokens": 34})
+    yield b"data: [DONE]\n\n"
 
 
 Maker = Callable[[Script], Starlette]

@@ -9,10 +9,19 @@ from typing import Any
 
 import pytest
 
-from opswarm.agent.events import Event, Failed, Finished, TextDelta, ToolFinished, ToolStarted
+from opswarm.agent.events import Event, Failed, Finished, Notice, TextDelta, ToolFinished, ToolStarted
 from opswarm.agent.turn import ToolResult, TurnLoop, TurnRequest
-from opswarm.errors import ModelKeyRejected, ModelUnreachable, ToolServerDown
-from opswarm.models.chat import CallPiece, ChatRequest, Piece, StopPiece, TextPiece, ToolCall, ToolSchema
+from opswarm.errors import BudgetExceeded, ModelKeyRejected, ModelUnreachable, ToolServerDown
+from opswarm.models.chat import (
+    CallPiece,
+    ChatRequest,
+    NoticePiece,
+    Piece,
+    StopPiece,
+    TextPiece,
+    ToolCall,
+    ToolSchema,
+)
 from opswarm.models.playbook import Playbook
 from opswarm.settings import Turn
 
@@ -62,8 +71,8 @@ class Tools:
         return ToolResult("y" * 100_000 if name == "long" else f"{name} gives {arguments}")
 
 
-async def run(model: Model, tools: Tools | None = None, limits: Turn | None = None, **more: Any) -> list[Event]:
-    loop = TurnLoop(model, Playbook(), limits or Turn())
+async def run(llm: Model, tools: Tools | None = None, limits: Turn | None = None, **more: Any) -> list[Event]:
+    loop = TurnLoop(llm, Playbook(), limits or Turn())
     request = TurnRequest(system="Be brief.", question="what is broken?", **more)
     return [e async for e in loop.run(request, tools or Tools())]
 
@@ -144,9 +153,36 @@ async def test_a_turn_ends_when_its_time_is_over() -> None:
     assert isinstance(events[-1], Failed) and events[-1].code == "deadline_exceeded"
 
 
-async def test_an_endless_answer_is_cut() -> None:
+async def test_an_endless_answer_is_cut_and_the_turn_survives() -> None:
     events = await run(Model([TextPiece("x" * 1_000)] * 100))
-    assert isinstance(events[-1], Failed) and "no end" in events[-1].message
+    assert isinstance(events[-1], Finished) and "no end" in events[-1].notice
+    assert 60_000 < len(text(events)) < 61_000
+    assert text(events).endswith("was cut off.)")
+
+
+async def test_a_step_can_have_a_model_of_its_own() -> None:
+    model = Model([CallPiece(call("read", n=1))], [TextPiece("done")])
+    await run(model, model="deep", steps={1: "fast"})
+    assert [r.model for r in model.requests] == ["fast", "deep"]
+
+
+async def test_what_the_gateway_tells_is_told_on() -> None:
+    told = NoticePiece("fallback", "a/b could not be used: it is away. c/d answers instead.", "c/d")
+    events = await run(Model([NoticePiece("queued", "1 before"), told, TextPiece("hello")]))
+    heard = [(e.code, e.text) for e in events if isinstance(e, Notice)]
+    assert heard == [("queued", "1 before"), ("fallback", told.text)]
+    assert isinstance(events[-1], Finished) and events[-1].notice == told.text
+
+
+async def test_a_day_whose_budget_is_used_up_is_answered_by_the_playbook() -> None:
+    events = await run(Model(BudgetExceeded("Today's budget is used up.")), first_calls=(call("read", n=1),))
+    assert "Today's budget is used up." in text(events) and "Offline playbook" in text(events)
+    assert isinstance(events[-1], Finished)
+
+
+async def test_a_budget_that_ends_in_the_middle_ends_the_turn_with_its_code() -> None:
+    events = await run(Model([CallPiece(call("read", n=1))], BudgetExceeded("This task's budget is used up.")))
+    assert events[-1] == Failed(code="budget_exceeded", message="This task's budget is used up.")
 
 
 async def test_a_long_result_is_cut_and_says_so() -> None:

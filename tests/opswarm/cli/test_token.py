@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from opswarm.guard import keys
-from opswarm.guard.principal import Role
+from opswarm.guard.principal import Kind, Role
 from opswarm.guard.tokens import AUDIENCE_PERSON, AUDIENCE_TOOLS, SigningKey
 from tests.opswarm.cli.conftest import Ran
 from tests.support.hosting import settings_at
@@ -39,9 +39,23 @@ def test_a_token_may_be_for_the_tool_servers_only(opswarm: Callable[..., Ran], h
     assert refused.code == 2 and "audience 'opswarm'" in refused.err
 
 
+def test_a_token_for_a_front_is_a_viewers_unless_more_is_asked_for(opswarm: Callable[..., Ran], home: Path) -> None:
+    check = keys.verifier(settings_at(home))
+    for words, roles in (((), {Role.VIEWER}), (("--role", "operator"), {Role.OPERATOR})):
+        ran = opswarm("token", "--front", "openwebui", "--days", "2", *words)
+        signed = check.verify(ran.out.strip(), [AUDIENCE_PERSON])
+        assert (signed.principal.kind, signed.principal.subject) == (Kind.SERVICE, "service:openwebui")
+        assert signed.principal.roles == roles and signed.claims["front"] == "openwebui"
+        assert signed.expires - signed.claims["iat"] == 2 * 86_400
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (("--front", "agent"), "front's name"),
+        (("--front", "openwebui", "--role", "admin"), "admin"),
+        (("--front", "openwebui", "--save"), "--role and --days only"),
+        (("--front", "openwebui", "--subject", "ann"), "--role and --days only"),
         (("--audience", "exchange"), "exchange"),
         (("--subject", " "), "subject"),
         (("--subject", "a\x1b[2J"), "subject"),

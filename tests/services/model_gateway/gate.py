@@ -14,11 +14,11 @@ from starlette.types import ASGIApp
 
 from opswarm.fetch import Fetcher
 from opswarm.guard.keys import signing_key
-from opswarm.guard.principal import Kind, Principal
-from opswarm.guard.tokens import AUDIENCE_GATEWAY
+from opswarm.guard.principal import Kind, Principal, Role
+from opswarm.guard.tokens import AUDIENCE_GATEWAY, SigningKey
 from opswarm.models.chat import ChatRequest, Message, Piece, TextPiece, ToolSchema
 from opswarm.models.client import GatewayClient
-from opswarm.settings import Models
+from opswarm.settings import Budgets, Models
 from services.model_gateway.app import create_app
 from tests.support.hosting import serving, settings_at
 from tests.support.scripted_models import Reply, Script, anthropic
@@ -38,7 +38,16 @@ TOOL = ToolSchema("diagnose", "Diagnose.", {"type": "object", "properties": {"na
 class Gate:
     client: GatewayClient
     http: httpx.AsyncClient
+    fetch: Fetcher
     script: Script
+    url: str
+    key: SigningKey
+
+    def as_agent(self, agent: str, task: str) -> GatewayClient:
+        """The client of an agent that works on `task` for the same person."""
+        acting = Principal(kind=Kind.PERSON, subject="person:ann", actors=(f"agent:{agent}",), task=task)
+        token = self.key.mint(acting, [AUDIENCE_GATEWAY], seconds=600)
+        return GatewayClient(self.url, self.fetch, lambda: token)
 
     async def ask(self, model: str, *, tools: tuple[ToolSchema, ...] = (), **more: Any) -> list[Piece]:
         request = ChatRequest((Message("user", "what is broken?"),), model=model, tools=tools, **more)
@@ -73,15 +82,21 @@ async def gateway_to(
             "openai_api_base": base,
             "timeout_seconds": 5,
         }
-        settings = settings.updated({"models": Models(**{**given, **models})})
+        limits = models.pop("budgets", Budgets())
+        settings = settings.updated({"models": Models(**{**given, **models}), "budgets": limits})
         app = create_app(settings, keep_alive_seconds=keep_alive).app()
         url = await stack.enter_async_context(serving(app))
-        person = Principal(kind=Kind.PERSON, subject="person:ann")
-        token = signing_key(settings).mint(person, [AUDIENCE_GATEWAY], seconds=600)
+        person = Principal(kind=Kind.PERSON, subject="person:ann", roles=frozenset({Role.OPERATOR}))
+        key = signing_key(settings)
+        token = key.mint(person, [AUDIENCE_GATEWAY], seconds=600)
         headers = {"Authorization": f"Bearer {token}"}
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, headers=headers, timeout=20))
         fetch = await stack.enter_async_context(Fetcher())
-        yield Gate(GatewayClient(url, fetch, lambda: token), http, script or Script([]))
+        yield Gate(GatewayClient(url, fetch, lambda: token), http, fetch, script or Script([]), url, key)
+
+
+def asking(model: str) -> ChatRequest:
+    return ChatRequest((Message("user", "what is broken?"),), model=model)
 
 
 def text(pieces: list[Piece]) -> str:

@@ -15,7 +15,7 @@ from opswarm.models.chat import CallPiece, ChatRequest, Message, UsagePiece
 from opswarm.models.client import GatewayClient
 from opswarm.settings import Models
 from services.model_gateway.app import create_app
-from services.model_gateway.tiers import resolve
+from services.model_gateway.tiers import chain
 from tests.services.model_gateway.gate import KEY, LITELLM_WARNS, TOOL, gateway, text
 from tests.support.hosting import free_port, serving, settings_at
 from tests.support.scripted_models import Reply, anthropic, ollama
@@ -133,10 +133,12 @@ async def test_a_stranger_gets_no_model(tmp_path: Path) -> None:
 
 
 def test_a_tier_that_is_auto_takes_what_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert resolve("standard", Models()) == "offline/playbook"
-    assert resolve("fast", Models(ollama_api_base="http://x")).startswith("ollama_chat/")
+    assert chain("standard", Models()) == ("offline/playbook",)
+    assert chain("fast", Models(ollama_api_base="http://x")) == ("ollama_chat/qwen3:8b", "offline/playbook")
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    assert resolve("deep", Models(ollama_api_base="http://x")).startswith("anthropic/")
-    assert resolve("standard", Models(standard="ollama_chat/mine")) == "ollama_chat/mine"
-    with pytest.raises(ModelUnknown):
-        resolve("nonsense", Models())
+    first, *rest = chain("deep", Models(ollama_api_base="http://x"))
+    assert first.startswith("anthropic/") and rest == ["ollama_chat/qwen3:8b", "offline/playbook"]
+    assert chain("standard", Models(standard=("ollama_chat/mine",))) == ("ollama_chat/mine",)
+    for name in ("nonsense", "a" * 201):
+        with pytest.raises(ModelUnknown):
+            chain(name, Models())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import TypeVar
 
-from opswarm.models.chat import Piece
+T = TypeVar("T")
 
 
-async def paced(source: AsyncGenerator[Piece, None], seconds: float) -> AsyncGenerator[Piece | None, None]:
-    """The pieces of `source`, and None whenever `seconds` went by without one. Closes `source` at its end."""
+async def paced(source: AsyncGenerator[T, None], seconds: float) -> AsyncGenerator[T | None, None]:
+    """What `source` gives, and None whenever `seconds` went by without one. Closes `source` at its end."""
     async with aclosing(source):
         while True:
             awaited = asyncio.ensure_future(anext(source))
