@@ -21,7 +21,7 @@ def main() -> None:
         names = given.peers.split(",")
         rows = [turn.measured(name, at, given.turns) for name in names if name != "swarm"]
         if "swarm" in names or given.peers == parser.get_default("peers"):
-            rows += swarm.rows(at, max(20, given.turns // 4))
+            rows += swarm.rows(at, given.turns)
         print(f"\n{tables.turns(rows)}\n\n{tables.sizes(size.sizes(at.folder))}")
         if given.long:
             before, after = size.growth(at, 2_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,20 +35,24 @@ def _gateway(home: Path, at: World) -> Iterator[Child]:
 
 
 def rows(at: World, turns: int) -> list[Row]:
-    """A row with the gateway in the path, and one with the orchestrator as well. CPU and memory are of all parts."""
-    home = at.folder / "swarm"
-    port = free_port()
-    agent_url = f"http://127.0.0.1:{port}"
-    headers: Headers = tokens(home)
+    """Rows with the orchestrator, the gateway, and both of them in the path. CPU and memory are of all parts."""
     found = []
-    with (
-        _gateway(home, at) as gateway,
-        peer("ours", replace(at, model=gateway.url), home=home, port=port) as agent,
-    ):
-        found.append(asyncio.run(row("ours + gateway", agent.url, [agent, gateway], headers, turns)))
-        person = {"Authorization": f"Bearer {make_person_token(load(home=home))}"}
-        addresses = json.dumps({"devops": agent_url, "gateway": gateway.url})
-        with _service("orchestrator", home, free_port(), {"OPSWARM_ADDRESSES": addresses}) as front:
-            parts = [front, agent, gateway]
-            found.append(asyncio.run(row("ours + gateway + orchestrator", front.url, parts, [person], turns)))
+    for name, gateway, front in (("orchestrator", False, True), ("gateway", True, False), ("both", True, True)):
+        home = at.folder / f"behind-{name}"
+        with ExitStack() as stack:
+            parts: list[Child] = []
+            model = at.model
+            if gateway:
+                parts.append(stack.enter_context(_gateway(home, at)))
+                model = parts[0].url
+            headers: Headers = tokens(home)
+            parts.insert(0, stack.enter_context(peer("ours", replace(at, model=model), home=home)))
+            if front:
+                headers = [{"Authorization": f"Bearer {make_person_token(load(home=home))}"}]
+                addresses = json.dumps({"devops": parts[0].url, "gateway": model})
+                environment = {"OPSWARM_ADDRESSES": addresses}
+                parts.insert(0, stack.enter_context(_service("orchestrator", home, free_port(), environment)))
+            # LiteLLM takes its time: fewer turns say as much.
+            count = turns // 4 if gateway else turns
+            found.append(asyncio.run(row(f"ours + {name}", parts[0].url, parts, headers, max(20, count))))
     return found

@@ -333,8 +333,11 @@ class Fetcher:
 
     def _give_back(self, host: tuple[str, str, int], connection: _Connection) -> None:
         kept = self._idle.setdefault(host, deque())
+        now = asyncio.get_running_loop().time()
+        while kept and (not kept[0].open or now - kept[0].used_at >= IDLE_SECONDS):
+            kept.popleft().drop()
         if connection.reusable and len(kept) < _MOST_IDLE:
-            connection.used_at = asyncio.get_running_loop().time()
+            connection.used_at = now
             kept.append(connection)
         else:
             connection.drop()

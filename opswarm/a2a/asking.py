@@ -6,12 +6,12 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 
-from a2a.utils.errors import A2AError
+from a2a.utils.errors import A2AError, InternalError
 
 from opswarm.a2a.engine import Call, Engine, Taken
 from opswarm.a2a.frames import told
 from opswarm.agent.events import Event, Failed, Finished
-from opswarm.errors import InvalidInput, OpswarmError
+from opswarm.errors import InvalidInput, OpswarmError, Unavailable
 from opswarm.guard.untrusted import cap_bytes, clean
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Asked:
         try:
             return cls(engine, await engine.take(call), call.owner)
         except A2AError as error:
-            raise InvalidInput(cap_bytes(clean(str(error)), 400)) from error
+            raise _translated(error) from error
 
     @classmethod
     async def join(cls, engine: Engine, task_id: str, owner: str) -> Asked:
@@ -43,7 +43,7 @@ class Asked:
         try:
             return cls(engine, await engine.listen(task_id, owner), owner)
         except A2AError as error:
-            raise InvalidInput(cap_bytes(clean(str(error)), 400)) from error
+            raise _translated(error) from error
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """What the task tells, ending with `Finished` or `Failed`. Raises `OpswarmError` when it breaks off."""
@@ -76,6 +76,11 @@ class Asked:
             return  # It has ended by itself.
         except OpswarmError as error:
             log.warning("task %s could not be cancelled: %s", self.task_id, error)
+
+
+def _translated(error: A2AError) -> OpswarmError:
+    kind = Unavailable if isinstance(error, InternalError) else InvalidInput
+    return kind(cap_bytes(clean(str(error)), 400))
 
 
 _at_work: set[asyncio.Task[None]] = set()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -14,6 +16,7 @@ from a2a.client.client import ClientCallContext
 from a2a.client.errors import A2AClientError, A2AClientTimeoutError, AgentCardResolutionError
 from a2a.types import (
     AgentCard,
+    AgentInterface,
     CancelTaskRequest,
     ListTasksRequest,
     Message,
@@ -24,13 +27,15 @@ from a2a.types import (
     Task,
 )
 from a2a.utils.errors import A2AError
-from google.protobuf.json_format import ParseError
+from google.protobuf.json_format import MessageToDict, ParseError
 
 from opswarm.a2a import wire
 from opswarm.agent.events import Event, Failed, Finished
 from opswarm.errors import AgentDown, DeadlineExceeded, InvalidInput, OpswarmError, Unauthenticated, Unavailable
+from opswarm.fetch import Fetcher, FetchFailed
 from opswarm.guard.untrusted import cap_bytes, clean
 from opswarm.service import WORK_HEADER
+from opswarm.sse import Events
 from opswarm.streams import bounded
 from opswarm.telemetry import traceparent
 
@@ -40,20 +45,36 @@ SILENCE_SECONDS = 60.0
 _CARD_SECONDS = 5.0
 _CANCEL_SECONDS = 3.0
 _MAX_ANSWER_BYTES = 4_000_000
-_BROKEN = (A2AError, httpx.HTTPError, ParseError, ValueError)
-"""What the SDK's client raises when the other side refuses, is gone, or sends what is no answer."""
+_BROKEN = (A2AError, httpx.HTTPError, FetchFailed, ParseError, ValueError, RecursionError)
+"""What is raised when the other side refuses, is gone, or sends what is no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """One frame of an answer: task and context id where it names them, and its size in bytes."""
+
+    ids: tuple[str, str] | None
+    events: list[Event]
+    size: int
 
 
 class RemoteAgent:
-    """An agent somewhere else, known by its card. `http` is shared and stays the caller's to close."""
+    """An agent somewhere else, known by its card. `http` and `fetch` are shared and stay the caller's to close.
 
-    def __init__(self, name: str, card: AgentCard, http: httpx.AsyncClient) -> None:
+    With `fetch`, requests to agents of protocol 1.0 are streamed over it, which costs a fraction of the SDK's way.
+    """
+
+    def __init__(self, name: str, card: AgentCard, http: httpx.AsyncClient, fetch: Fetcher | None = None) -> None:
         self.name = name
         self.card = card
+        self._fetch = fetch
+        self._endpoint = next((i.url for i in card.supported_interfaces if _is_modern(i)), "")
         self._client: Client = ClientFactory(ClientConfig(httpx_client=http, streaming=True)).create(card)
 
     @classmethod
-    async def connect(cls, name: str, url: str, http: httpx.AsyncClient, *, token: str = "") -> RemoteAgent:
+    async def connect(
+        cls, name: str, url: str, http: httpx.AsyncClient, fetch: Fetcher | None = None, *, token: str = ""
+    ) -> RemoteAgent:
         """Reads the card at `url`, which ours show everyone and others only with a `token`.
 
         Raises `AgentDown` when there is none.
@@ -66,7 +87,7 @@ class RemoteAgent:
                 if _origin(interface.url) != _origin(url):
                     # A card does not decide to whom our tokens go: the address that was configured does.
                     interface.url = f"{url.rstrip('/')}/"
-            return cls(name, card, http)
+            return cls(name, card, http, fetch)
         except (TimeoutError, AgentCardResolutionError, httpx.InvalidURL, *_BROKEN) as error:
             if getattr(error, "status_code", None) in (401, 403):
                 raise AgentDown(
@@ -100,21 +121,19 @@ class RemoteAgent:
         task_id = ""
         ended = False
         size = 0
-        reader = wire.Reader()
         try:
-            call = SendMessageRequest(message=message)
-            # The SDK's annotation says iterator; it is a generator, and closing it closes the stream.
-            source: Any = self._client.send_message(call, context=_context(token, work_token))
-            async with aclosing(bounded(source, deadline)) as frames:
+            context = _context(token, work_token)
+            asked = self._streamed if self._fetch is not None and self._endpoint else self._through_sdk
+            async with aclosing(bounded(asked(message, context), deadline)) as frames:
                 async for frame in frames:
-                    if not task_id and (ids := _ids(frame)):
-                        task_id = ids[0]
+                    if not task_id and frame.ids:
+                        task_id = frame.ids[0]
                         if started is not None:
-                            started(*ids)
-                    size += frame.ByteSize()
+                            started(*frame.ids)
+                    size += frame.size
                     if size > _MAX_ANSWER_BYTES:
                         raise InvalidInput(f"The {self.name} agent's answer has no end and was cut off.")
-                    for event in reader.read(frame):
+                    for event in frame.events:
                         ended = isinstance(event, Finished | Failed)
                         yield event
                         if ended:
@@ -130,6 +149,42 @@ class RemoteAgent:
         finally:
             if not ended:
                 await self._abandon(task_id, message, token)
+
+    async def _through_sdk(self, message: Message, context: ClientCallContext) -> AsyncGenerator[_Frame, None]:
+        reader = wire.Reader()
+        # The SDK's annotation says iterator; it is a generator, and closing it closes the stream.
+        source: Any = self._client.send_message(SendMessageRequest(message=message), context=context)
+        async with aclosing(source) as frames:
+            async for frame in frames:
+                yield _Frame(_ids(frame), reader.read(frame), frame.ByteSize())
+
+    async def _streamed(self, message: Message, context: ClientCallContext) -> AsyncGenerator[_Frame, None]:
+        assert self._fetch is not None
+        reader, events = wire.Reader(), Events(_MAX_ANSWER_BYTES)
+        params = {"message": MessageToDict(message)}
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "SendStreamingMessage", "params": params}).encode()
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream", "A2A-Version": "1.0"}
+        headers |= context.service_parameters or {}
+        async with self._fetch.post(self._endpoint, body, headers, silence=SILENCE_SECONDS) as answer:
+            if answer.status != 200:
+                raise self._status(answer.status)
+            if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+                self._result(await answer.read(_MAX_ANSWER_BYTES))
+                raise ValueError("not a stream")
+            async for chunk in answer.chunks():
+                for data in events.add(chunk):
+                    result = self._result(data)
+                    yield _Frame(_ids_in(result), reader.read_json(result), len(data))
+
+    def _result(self, data: bytes) -> dict[str, Any]:
+        """The result in a JSON-RPC reply. Raises `InvalidInput` for an error, `ValueError` for what is no reply."""
+        reply = json.loads(data)
+        error = reply.get("error") if isinstance(reply, dict) else None
+        if isinstance(error, dict):
+            raise InvalidInput(_told(self.name, str(error.get("message", ""))))
+        if not isinstance(reply, dict) or not isinstance(result := reply.get("result"), dict):
+            raise ValueError("no JSON-RPC reply")
+        return result
 
     async def _abandon(self, task_id: str, message: Message, token: str) -> None:
         """Cancels what the message began. Left before the agent named its task, the same message asks which."""
@@ -177,15 +232,17 @@ class RemoteAgent:
         """The SDK wraps what the network and the server did; what it wraps says which it was."""
         cause = error.__cause__ if isinstance(error, A2AClientError) else error
         if isinstance(cause, httpx.HTTPStatusError):
-            status = cause.response.status_code
-            if status in (401, 403):
-                return Unauthenticated(f"The {self.name} agent does not accept this caller's token.")
-            return Unavailable(f"The {self.name} agent answered HTTP {status}.", hint="Its log says why.")
-        if isinstance(cause, TimeoutError | httpx.HTTPError) or isinstance(error, A2AClientTimeoutError):
+            return self._status(cause.response.status_code)
+        if isinstance(cause, TimeoutError | httpx.HTTPError | FetchFailed) or isinstance(error, A2AClientTimeoutError):
             return self._down()
         if isinstance(error, A2AError):
-            return InvalidInput(_told(self.name, error))
+            return InvalidInput(_told(self.name, str(error)))
         return Unavailable(f"The {self.name} agent sent what is not an answer.", hint="Its log says why.")
+
+    def _status(self, status: int) -> OpswarmError:
+        if status in (401, 403):
+            return Unauthenticated(f"The {self.name} agent does not accept this caller's token.")
+        return Unavailable(f"The {self.name} agent answered HTTP {status}.", hint="Its log says why.")
 
     def _down(self) -> OpswarmError:
         return AgentDown(f"The {self.name} agent stopped answering.", hint="Check that it runs; ask again.")
@@ -216,6 +273,21 @@ def _ids(frame: StreamResponse) -> tuple[str, str] | None:
     return None
 
 
-def _told(name: str, error: Exception) -> str:
+def _ids_in(result: dict[str, Any]) -> tuple[str, str] | None:
+    match result:
+        case {"task": {"id": str(task), "contextId": str(context)}}:
+            return task, context
+        case {"statusUpdate": {"taskId": str(task), "contextId": str(context)}}:
+            return task, context
+        case {"artifactUpdate": {"taskId": str(task), "contextId": str(context)}}:
+            return task, context
+    return None
+
+
+def _is_modern(interface: AgentInterface) -> bool:
+    return interface.protocol_binding == "JSONRPC" and interface.protocol_version.startswith("1.")
+
+
+def _told(name: str, error: str) -> str:
     """What a foreign agent said, made safe to show."""
-    return f"The {name} agent refused: {cap_bytes(clean(str(error)), 400)}"
+    return f"The {name} agent refused: {cap_bytes(clean(error), 400)}"

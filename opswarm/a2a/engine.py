@@ -134,13 +134,14 @@ class Engine:
 
     async def cancel(self, task_id: str, owner: str) -> Task:
         """Ends a task. Raises `TaskNotFoundError`, or `TaskNotCancelableError` for one that ended by itself."""
-        work = self._works.get(task_id)
-        if work is None or work.owner != owner:
+        if task_id not in self._works or self._works[task_id].owner != owner:
             task = await self.find(task_id, owner)
             if task.status.state in TERMINAL:
                 raise TaskNotCancelableError
-            work = self._works[task_id] = Work(task, owner)
-            work.begun.set_result(None)
+            if task_id not in self._works:  # Unless it was resumed while the store was asked.
+                resting = self._works[task_id] = Work(task, owner)
+                resting.begun.set_result(None)
+        work = self._works[task_id]
         await asyncio.shield(work.begun)
         if work.settling:
             await asyncio.shield(work.settled)
@@ -149,19 +150,17 @@ class Engine:
         event = Failed(code="canceled", message="Canceled.")
         frame = StateFrame(*ids, TaskState.TASK_STATE_CANCELED, event, text="Canceled.")
         telemetry.TURNS.labels(self._name, "canceled").inc()
-        await self._uninterrupted(self._settle(work, frame))
-        if work.running is not None:
-            work.running.cancel()
+        self._break_off(work, frame)
+        await self._uninterrupted(self._finish(work))
         return work.task
 
     async def aclose(self) -> None:
         """Ends the work in flight; what is asked from now on is refused."""
         self._closing = True
-        begun = [w for w in self._works.values() if w.begun.done()]
-        await asyncio.gather(*(self._settle(w, _stopped(w)) for w in begun))
-        for work in begun:
-            if work.running is not None:
-                work.running.cancel()
+        at_work = [w for w in self._works.values() if w.begun.done() and not w.settling]
+        for work in at_work:
+            self._break_off(work, _stopped(work))
+        await asyncio.gather(*(self._finish(w) for w in at_work))
         if self._at_work:
             await asyncio.gather(*self._at_work, return_exceptions=True)
 
@@ -172,12 +171,13 @@ class Engine:
             raise InvalidParamsError(
                 f"Context {message.context_id} does not match context {task.context_id} of task {task.id}"
             )
-        if any(m.message_id == message.message_id for m in task.history):
-            work = self._works.get(task.id)
-            return await self._joined(work) if work is not None else Taken(task)
+        if task.id not in self._works and _holds(task, message):
+            return Taken(task)
         if task.status.state in TERMINAL:
             raise _ended(task)
-        if task.id in self._works or task.status.state not in INTERRUPTED:
+        if (work := self._works.get(task.id)) is not None and _holds(work.task, message):
+            return await self._joined(work)
+        if work is not None or task.status.state not in INTERRUPTED:
             raise UnsupportedOperationError(
                 f"Task {task.id} is still being worked on. Wait for it, cancel it, or ask in its context alone."
             )
@@ -188,8 +188,8 @@ class Engine:
         said.context_id = task.context_id
         task.status.Clear()
         task.status.state = TaskState.TASK_STATE_WORKING
-        work = self._works[task.id] = Work(task, call.owner)
-        return await self._started(work, call, resumes)
+        resumed = self._works[task.id] = Work(task, call.owner)
+        return await self._started(resumed, call, resumes)
 
     async def _started(self, work: Work, call: Call, resumes: Task | None) -> Taken:
         listener = work.listen(from_now=resumes is not None)
@@ -303,9 +303,17 @@ class Engine:
 
     async def _settle(self, work: Work, last: StateFrame) -> None:
         """Ends or parks a task: stored first, told then. The first to decide how is the one who does."""
-        if work.settling:
-            return
+        if not work.settling:
+            work.decide(last)
+            await self._finish(work)
+
+    def _break_off(self, work: Work, last: StateFrame) -> None:
+        """Decides how a task ends and stops its turn, which does nothing more from here on."""
         work.decide(last)
+        if work.running is not None:
+            work.running.cancel()
+
+    async def _finish(self, work: Work) -> None:
         try:
             await self._store.save(work.task, work.owner)
         except Exception:  # Whoever listens must hear the end, whatever became of the row.
@@ -347,6 +355,10 @@ def _task_of(message: Message) -> Task:
     task.history[0].task_id = task.id
     task.history[0].context_id = task.context_id
     return task
+
+
+def _holds(task: Task, message: Message) -> bool:
+    return any(m.message_id == message.message_id for m in task.history)
 
 
 def _ended(task: Task) -> UnsupportedOperationError:

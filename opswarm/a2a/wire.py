@@ -20,7 +20,7 @@ from a2a.types import (
     TaskStatus,
     TaskStatusUpdateEvent,
 )
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, ParseDict
 from pydantic import ValidationError
 
 from opswarm.agent.events import EVENT, Event, Failed, Finished, TextDelta
@@ -103,13 +103,31 @@ class Reader:
                 return [*news, *_status(frame.task.status, {})]
         return []
 
+    def read_json(self, frame: Mapping[str, Any]) -> list[Event]:
+        """The same of a frame as JSON. Text and what happens on the way, which is most of it, take a short way.
+
+        Raises `google.protobuf.json_format.ParseError` for what is no frame.
+        """
+        match frame:
+            case {"artifactUpdate": {"artifact": {"artifactId": str(name), "parts": [{"text": str(text), **more}]}}}:
+                if text and not more:
+                    return [self._text(name, text)]
+            case {"statusUpdate": {"status": {"state": "TASK_STATE_WORKING", **rest}, "metadata": dict(metadata)}} if (
+                "message" not in rest
+            ):
+                return _event(metadata.get(EVENTS_URI))
+        return self.read(ParseDict(frame, StreamResponse(), ignore_unknown_fields=True))
+
+    def _text(self, artifact: str, text: str) -> TextDelta:
+        apart = self._artifact is not None and self._artifact != artifact
+        self._artifact = artifact
+        return TextDelta(text=f"\n\n{text}" if apart else text)
+
     def _artifacts(self, artifacts: Iterable[Artifact]) -> list[Event]:
         events: list[Event] = []
         for artifact in artifacts:
             if text := _text(artifact.parts):
-                apart = self._artifact is not None and self._artifact != artifact.artifact_id
-                self._artifact = artifact.artifact_id
-                events.append(TextDelta(text=f"\n\n{text}" if apart else text))
+                events.append(self._text(artifact.artifact_id, text))
         return events
 
 
@@ -129,7 +147,10 @@ def _status(status: TaskStatus, metadata: dict[str, Any]) -> list[Event]:
             return [*_said(said), Finished(notice=WAITS)]
         case TaskState.TASK_STATE_AUTH_REQUIRED:
             return [Failed(code="auth_required", message=said or "The agent wants credentials that it was not given.")]
-    carried = metadata.get(EVENTS_URI)
+    return _event(metadata.get(EVENTS_URI))
+
+
+def _event(carried: Any) -> list[Event]:
     if carried is None:
         return []
     try:

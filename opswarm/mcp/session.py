@@ -18,6 +18,7 @@ from typing import Any
 
 from opswarm import __version__
 from opswarm.fetch import Answer, Broken, Fetcher, FetchFailed
+from opswarm.sse import Events
 
 MODERN = "2026-07-28"
 HANDSHAKE = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
@@ -143,7 +144,7 @@ class Session:
 
     async def _streamed(self, answer: Answer, number: int) -> dict[str, Any]:
         """The reply among the events of a stream. One that ends early is taken up again where it may be."""
-        reading = _Events()
+        reading = Events(_MOST_BYTES)
         reply = await self._reply(answer, reading, number)
         for _ in range(_RESUMED_AT_MOST):
             if reply is not None or not reading.last_id:
@@ -158,7 +159,7 @@ class Session:
             raise Broken("the stream ended without a reply")
         return reply
 
-    async def _reply(self, answer: Answer, reading: _Events, number: int) -> dict[str, Any] | None:
+    async def _reply(self, answer: Answer, reading: Events, number: int) -> dict[str, Any] | None:
         with suppress(Broken):
             async for chunk in answer.chunks():
                 for data in reading.add(chunk):
@@ -206,34 +207,6 @@ class Session:
         if self._session_id:
             headers["Mcp-Session-Id"] = self._session_id
         return headers
-
-
-class _Events:
-    """Server-sent events as they come: the data of each, and where to go on should the stream end."""
-
-    def __init__(self) -> None:
-        self.last_id = ""
-        self.retry_seconds = 1.0
-        self._rest = b""
-        self._data: list[bytes] = []
-
-    def add(self, chunk: bytes) -> Iterator[bytes]:
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        if len(self._rest) + sum(map(len, self._data)) > _MOST_BYTES:
-            raise Broken("an event has no end")
-        for line in lines:
-            name, _, value = line.rstrip(b"\r").partition(b":")
-            value = value.removeprefix(b" ")
-            if not name and not value:
-                if any(self._data):
-                    yield b"\n".join(self._data)
-                self._data.clear()
-            elif name == b"data":
-                self._data.append(value)
-            elif name == b"id" and value.isascii():
-                self.last_id = value.decode("ascii")
-            elif name == b"retry" and value.isdigit():
-                self.retry_seconds = min(int(value) / 1000, 30.0)
 
 
 def name_headers(name: str, schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, str]:

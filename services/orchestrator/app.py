@@ -90,9 +90,11 @@ def create_app(settings: Settings) -> Service:
     for agent in outside.values():
         with suppress(SettingsInvalid):  # A token file that can't be read is told when the agent is looked at.
             keep_secret(agent.bearer())
-    directory = Directory(addresses, http, refresh_seconds=settings.orchestrator.refresh_seconds, outside=outside)
-    exchange = Exchange(key, verifier, addresses.keys)
     fetch = Fetcher()
+    directory = Directory(
+        addresses, http, fetch, refresh_seconds=settings.orchestrator.refresh_seconds, outside=outside
+    )
+    exchange = Exchange(key, verifier, addresses.keys)
     gateway = GatewayClient(settings.address("gateway"), fetch, _token)
     system = prompt("services.orchestrator", "route")
     responder = Delegation(directory, exchange, gateway, settings.orchestrator, system)

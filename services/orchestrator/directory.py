@@ -14,6 +14,7 @@ import httpx
 
 from opswarm.a2a.client import RemoteAgent
 from opswarm.errors import AgentDown, NotFound, SettingsInvalid
+from opswarm.fetch import Fetcher
 from opswarm.guard.untrusted import cap_bytes, clean
 from opswarm.settings import OutsideAgent
 
@@ -51,11 +52,13 @@ class Directory:
         self,
         addresses: Mapping[str, str],
         http: httpx.AsyncClient,
+        fetch: Fetcher,
         *,
         refresh_seconds: float,
         outside: Mapping[str, OutsideAgent] | None = None,
     ) -> None:
         self._http = http
+        self._fetch = fetch
         self._refresh_seconds = refresh_seconds
         self._outside = dict(outside or {})
         urls = {**addresses, **{name: agent.url for name, agent in self._outside.items()}}
@@ -130,8 +133,10 @@ class Directory:
     async def _look(self, entry: Entry) -> Entry:
         try:
             outside = self._outside.get(entry.name)
-            token = outside.bearer() if outside is not None else ""
-            agent = await RemoteAgent.connect(entry.name, entry.url, self._http, token=token)
+            if outside is None:
+                agent = await RemoteAgent.connect(entry.name, entry.url, self._http, self._fetch)
+            else:
+                agent = await RemoteAgent.connect(entry.name, entry.url, self._http, token=outside.bearer())
             seen = Entry(entry.name, entry.url, agent, "", time.time())
         except (AgentDown, SettingsInvalid) as error:
             if entry.agent is not None:

@@ -232,6 +232,20 @@ async def test_many_at_once_have_each_a_connection() -> None:
     assert server.connections == 20
 
 
+async def test_connections_that_nobody_needs_any_more_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(OK)
+    async with server.running(), Fetcher() as http:
+
+        async def one() -> None:
+            async with http.post(server.url, b"", {}, silence=5) as answer:
+                await answer.read(10)
+
+        await asyncio.gather(*(one() for _ in range(20)))
+        monkeypatch.setattr(fetch, "IDLE_SECONDS", 0.0)
+        await one()
+        assert sum(len(kept) for kept in http._idle.values()) == 1
+
+
 async def test_closing_breaks_off_what_is_at_work() -> None:
     server = Server(hold=True)
     async with server.running():

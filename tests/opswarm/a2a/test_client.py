@@ -20,6 +20,7 @@ from opswarm.a2a.cards import agent_card
 from opswarm.a2a.client import RemoteAgent
 from opswarm.agent.events import Event, Failed, Finished, TextDelta
 from opswarm.errors import AgentDown, OpswarmError, Unavailable
+from opswarm.fetch import Fetcher
 from tests.support.hosting import serving
 
 IDS = {"taskId": "t", "contextId": "c"}
@@ -74,18 +75,25 @@ class Stranger:
 
 
 @asynccontextmanager
-async def connected(stranger: Stranger) -> AsyncIterator[RemoteAgent]:
+async def connected(stranger: Stranger, *, short: bool) -> AsyncIterator[RemoteAgent]:
     routes = [
         Route("/.well-known/agent-card.json", stranger.card),
         Route("/", stranger.rpc, methods=["POST"]),
     ]
-    async with serving(Starlette(routes=routes)) as url, httpx.AsyncClient(timeout=10) as http:
+    app = Starlette(routes=routes)
+    async with serving(app) as url, httpx.AsyncClient(timeout=10) as http, Fetcher() as fetch:
         stranger.url = url
-        yield await RemoteAgent.connect("s", url, http)
+        yield await RemoteAgent.connect("s", url, http, fetch if short else None)
 
 
-async def ask(stranger: Stranger) -> list[Event]:
-    async with connected(stranger) as agent:
+@pytest.fixture(params=[True, False], ids=["short", "sdk"])
+def short(request: pytest.FixtureRequest) -> bool:
+    """Whether the client goes its own way, or the SDK's: what comes of it is the same."""
+    return bool(request.param)
+
+
+async def ask(stranger: Stranger, short: bool) -> list[Event]:
+    async with connected(stranger, short=short) as agent:
         return [e async for e in agent.ask("hello", token="none", deadline=10)]
 
 
@@ -111,21 +119,23 @@ async def ask(stranger: Stranger) -> list[Event]:
         ([status("REJECTED")], [Failed(code="rejected", message="The agent rejected the request.")]),
     ],
 )
-async def test_every_way_an_answer_may_come(frames: Sequence[dict[str, Any]], events: Sequence[Event]) -> None:
-    assert await ask(Stranger(*frames)) == list(events)
+async def test_every_way_an_answer_may_come(
+    frames: Sequence[dict[str, Any]], events: Sequence[Event], short: bool
+) -> None:
+    assert await ask(Stranger(*frames), short) == list(events)
 
 
 @pytest.mark.parametrize("breaks", [False, True])
-async def test_an_answer_that_breaks_off_is_not_an_end(breaks: bool) -> None:
+async def test_an_answer_that_breaks_off_is_not_an_end(breaks: bool, short: bool) -> None:
     stranger = Stranger(task("WORKING"), artifact("half an ans"), breaks=breaks)
     with pytest.raises(AgentDown if breaks else Unavailable, match=r"stopped answering|broke off"):
-        await ask(stranger)
+        await ask(stranger, short)
     assert stranger.cancelled.is_set()
 
 
 @pytest.mark.parametrize(
     "frame", ["{", "[]", "7", '{"result": {"task": 5}}', '{"result": {"statusUpdate": {"status": []}}}']
 )
-async def test_nonsense_is_a_refusal_with_a_name(frame: str) -> None:
+async def test_nonsense_is_a_refusal_with_a_name(frame: str, short: bool) -> None:
     with pytest.raises(OpswarmError, match="The s agent"):
-        await ask(Stranger(task("WORKING"), frame))
+        await ask(Stranger(task("WORKING"), frame), short)

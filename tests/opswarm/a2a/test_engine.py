@@ -139,12 +139,9 @@ async def test_a_parked_task_outlives_the_process(tmp_path: Path) -> None:
 async def test_an_answer_sent_twice_resumes_once(tmp_path: Path) -> None:
     async with place(tmp_path) as at:
         parked = await at.ended(await at.send("please ask"))
-        both = await asyncio.gather(
-            *(at.send("yes", task_id=parked.id, message_id="answer") for _ in range(2)), return_exceptions=True
-        )
+        both = await asyncio.gather(*(at.send("yes", task_id=parked.id, message_id="answer") for _ in range(2)))
         for taken in both:
-            if isinstance(taken, Taken):
-                await at.ended(taken)
+            await at.ended(taken)
         later = await at.send("yes", task_id=parked.id, message_id="answer")
     assert later.work is None and later.task.status.state == TaskState.TASK_STATE_COMPLETED
     assert len(at.agent.seen) == 2
@@ -161,6 +158,31 @@ async def test_a_parked_task_can_be_canceled(tmp_path: Path) -> None:
             await at.engine.cancel(parked.id, ANN)
         with pytest.raises(UnsupportedOperationError, match="terminal"):
             await at.send("yes", task_id=parked.id)
+    assert at.states() == {int(TaskState.TASK_STATE_CANCELED)}
+
+
+async def test_an_answer_and_a_cancel_at_the_same_time_are_one_of_the_two(tmp_path: Path) -> None:
+    async with place(tmp_path) as at:
+        for _ in range(10):
+            parked = await at.ended(await at.send("please ask"))
+            await asyncio.gather(
+                at.send("yes", task_id=parked.id), at.engine.cancel(parked.id, ANN), return_exceptions=True
+            )
+            await until(lambda: not at.engine._works)
+            task = await at.engine.find(parked.id, ANN)
+            assert task.status.state in (TaskState.TASK_STATE_COMPLETED, TaskState.TASK_STATE_CANCELED)
+
+
+async def test_a_cancel_stops_the_work_before_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_MILLISECONDS", 300)
+    async with place(tmp_path) as at:
+        taken = await at.send("wait")
+        await until(lambda: bool(at.agent.seen))
+        async with locked(at.path):
+            canceling = asyncio.create_task(at.engine.cancel(taken.task.id, ANN))
+            await asyncio.wait_for(at.agent.cancelled.wait(), 0.25)
+            assert not canceling.done()
+        await canceling
     assert at.states() == {int(TaskState.TASK_STATE_CANCELED)}
 
 
