@@ -58,7 +58,7 @@ docs: $(STAMP)   ## write docs/settings.md from the typed settings
 	@$(BIN)/python -m opswarm.settings_page > docs/settings.md
 
 lock:            ## resolve requirements.lock anew
-	@$(UV) pip compile pyproject.toml --group dev --universal --generate-hashes --python-version 3.11 \
+	@$(UV) pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --python-version 3.11 \
 	  --no-header --no-annotate --no-emit-index-url --quiet -o requirements.lock
 
 clean:           ## remove what make made

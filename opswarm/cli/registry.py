@@ -44,4 +44,7 @@ def _load(group: str, name: str, what: str) -> Any:
     try:
         return found.load()
     except ImportError as error:
-        raise OpswarmError(f"The {what} '{name}' can't be loaded: {error}.", hint="Install Opswarm again.") from error
+        missing = f" ({error.name} is missing)" if isinstance(error, ModuleNotFoundError) else ""
+        raise OpswarmError(
+            f"The {what} '{name}' can't be loaded{missing}.", hint="Install what it needs: pip install 'opswarm[all]'."
+        ) from error

@@ -43,6 +43,10 @@ class Database(Protocol):
 
     async def write(self, statement: str, params: Params) -> None: ...
 
+    async def write_many(self, statement: str, params: Sequence[Params]) -> None:
+        """Executes the statement with each of `params`: all of them, or none."""
+        ...
+
     async def first_or(self, query: str, statement: str, params: Params) -> Row | None:
         """The first row of `query`; where there is none, `statement` is executed and None given."""
         ...
@@ -89,6 +93,18 @@ class Sqlite:
 
     async def write(self, statement: str, params: Params) -> None:
         await self._done(lambda c: c.execute(statement, params).close())
+
+    async def write_many(self, statement: str, params: Sequence[Params]) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.executemany(statement, params)
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+
+        await self._done(work)
 
     async def first_or(self, query: str, statement: str, params: Params) -> Row | None:
         def work(connection: sqlite3.Connection) -> Row | None:
@@ -175,6 +191,7 @@ class Pooled:
                 hint="Such as sqlite+aiosqlite:////path/to/file.db or postgresql+asyncpg://user@host/name.",
             ) from error
         self._at_work: set[asyncio.Task[Any]] = set()
+        self._transaction = "SERIALIZABLE" if self._engine.dialect.name == "sqlite" else "READ COMMITTED"
         self.blob = "BYTEA" if self._engine.dialect.name == "postgresql" else "BLOB"
 
     async def script(self, statements: Sequence[str]) -> None:
@@ -190,6 +207,15 @@ class Pooled:
 
     async def write(self, statement: str, params: Params) -> None:
         await self._done(lambda c: c.execute(self._text(statement), params))
+
+    async def write_many(self, statement: str, params: Sequence[Params]) -> None:
+        async def work(connection: Any) -> None:
+            # Out of the engine's AUTOCOMMIT: these go together.
+            level = {"isolation_level": self._transaction}
+            await (await connection.execution_options(**level)).execute(self._text(statement), list(params))
+            await connection.commit()
+
+        await self._done(work)
 
     async def first_or(self, query: str, statement: str, params: Params) -> Row | None:
         found = await self.rows(query, params)

@@ -215,7 +215,7 @@ class Calls:
                     at=begun,
                     day=self._meter.day(),
                     agent=caller.agent,
-                    user=caller.user,
+                    person=caller.user,
                     task=caller.task,
                     tier=request.model,
                     model=model,

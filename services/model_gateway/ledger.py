@@ -15,25 +15,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import (
-    Boolean,
-    Column,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    case,
-    delete,
-    func,
-    insert,
-    select,
-)
-from sqlalchemy.exc import SQLAlchemyError
-
 from opswarm.errors import Unavailable
-from opswarm.store.engine import engine
+from opswarm.store.database import database
 from services.model_gateway.budgets import Scope, Spent
 
 log = logging.getLogger(__name__)
@@ -46,32 +29,34 @@ _TASK_SECONDS = 86_400.0
 _PRUNE_SECONDS = 3_600.0
 _MOST_GROUPS = 500
 
-metadata = MetaData()
-calls = Table(
-    "model_calls",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("at", Float, nullable=False),
-    Column("day", String(10), nullable=False),
-    Column("agent", String(128), nullable=False),
-    Column("user", String(256), nullable=False),
-    Column("task", String(64), nullable=False),
-    Column("tier", String(200), nullable=False),
-    Column("model", String(200), nullable=False),
-    Column("input_tokens", Integer, nullable=False),
-    Column("output_tokens", Integer, nullable=False),
-    Column("cached_tokens", Integer, nullable=False),
-    Column("cache_written_tokens", Integer, nullable=False),
-    Column("estimated", Boolean, nullable=False),
-    Column("cost_usd", Float, nullable=True),
-    Column("seconds", Float, nullable=False),
-    Column("first_token_seconds", Float, nullable=True),
-    Column("outcome", String(64), nullable=False),
-    Column("instead_of", String(200), nullable=False),
-    Column("because", String(64), nullable=False),
-    Index("model_calls_by_time", "at"),
-    Index("model_calls_by_day", "day"),
+_COLUMNS = {
+    "at": "DOUBLE PRECISION NOT NULL",
+    "day": "VARCHAR(10) NOT NULL",
+    "agent": "VARCHAR(128) NOT NULL",
+    "person": "VARCHAR(256) NOT NULL",
+    "task": "VARCHAR(64) NOT NULL",
+    "tier": "VARCHAR(200) NOT NULL",
+    "model": "VARCHAR(200) NOT NULL",
+    "input_tokens": "BIGINT NOT NULL",
+    "output_tokens": "BIGINT NOT NULL",
+    "cached_tokens": "BIGINT NOT NULL",
+    "cache_written_tokens": "BIGINT NOT NULL",
+    "estimated": "SMALLINT NOT NULL",
+    "cost_usd": "DOUBLE PRECISION",
+    "seconds": "DOUBLE PRECISION NOT NULL",
+    "first_token_seconds": "DOUBLE PRECISION",
+    "outcome": "VARCHAR(64) NOT NULL",
+    "instead_of": "VARCHAR(200) NOT NULL",
+    "because": "VARCHAR(64) NOT NULL",
+}
+_SCHEMA = (
+    f"CREATE TABLE IF NOT EXISTS model_calls ({', '.join(f'{name} {kind}' for name, kind in _COLUMNS.items())})",
+    "CREATE INDEX IF NOT EXISTS model_calls_by_time ON model_calls (at)",
+    "CREATE INDEX IF NOT EXISTS model_calls_by_day ON model_calls (day)",
 )
+_INSERT = f"INSERT INTO model_calls VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"
+_PRUNE = "DELETE FROM model_calls WHERE at < :before"
+_PAID = "model <> 'offline/playbook'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +71,7 @@ class Row:
     at: float
     day: str
     agent: str
-    user: str
+    person: str
     task: str
     tier: str
     model: str
@@ -117,31 +102,29 @@ class Sum:
     unpriced: int
 
 
-BY = ("agent", "model", "task", "day", "user", "tier")
+BY = {"agent": "agent", "model": "model", "task": "task", "day": "day", "user": "person", "tier": "tier"}
+"""What can be added up by, and its column."""
 
 
 class Ledger:
-    """The ledger in the database at `url`. Rows are kept for `keep_days`."""
+    """The ledger in the database at `url`. Rows are kept for `keep_days`.
+
+    Raises `SettingsInvalid` for a URL that is none, as `opswarm.store.database.database` does.
+    """
 
     def __init__(self, url: str, *, keep_days: float = 30.0) -> None:
-        self._engine = engine(url)
+        self._database = database(url)
         self._keep_days = keep_days
         self._waiting: deque[Row] = deque()
         self._lost = 0
         self._news = asyncio.Event()
         self._writing = asyncio.Lock()
         self._writer: asyncio.Task[None] | None = None
-        self._pruned = 0.0
+        self._pruned = -_PRUNE_SECONDS
 
     async def open(self) -> None:
         """Makes the table where it is missing. Raises `Unavailable` when the database can't be used."""
-        try:
-            async with self._engine.begin() as connection:
-                await connection.run_sync(metadata.create_all)
-        except (SQLAlchemyError, OSError) as error:
-            raise Unavailable(
-                "The database of the ledger can't be used.", hint="Check database_url and the disk."
-            ) from error
+        await self._database.script(_SCHEMA)
         self._writer = asyncio.create_task(self._write_on())
 
     async def close(self) -> None:
@@ -155,7 +138,7 @@ class Ledger:
                 await self.flush()
         except (TimeoutError, Unavailable):
             log.error("%d rows of the ledger could not be written and are lost", len(self._waiting))
-        await asyncio.shield(asyncio.create_task(self._engine.dispose()))
+        await self._database.close()
 
     def add(self, row: Row) -> None:
         """Keeps a row; it is written soon."""
@@ -169,15 +152,9 @@ class Ledger:
         """Writes what waits. Raises `Unavailable` when it can't be written."""
         async with self._writing:
             while self._waiting:
-                some = [self._waiting[i] for i in range(min(_AT_ONCE, len(self._waiting)))]
-                try:
-                    await asyncio.shield(asyncio.create_task(self._insert(some)))
-                except (SQLAlchemyError, OSError) as error:
-                    raise Unavailable(
-                        f"The ledger can't be written; {len(self._waiting)} rows wait.", hint="Check the disk."
-                    ) from error
-                for _ in some:
-                    self._waiting.popleft()
+                some = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
+                # Finished even where the caller is cancelled: else nobody would know whether they were written.
+                await asyncio.shield(asyncio.create_task(self._insert(some)))
 
     async def ping(self) -> None:
         """Raises `Unavailable` when the database does not take what it is given."""
@@ -191,59 +168,44 @@ class Ledger:
         Raises `Unavailable` when the database can't be read.
         """
         await self.flush()
-        key = calls.c[by]
-        cost = func.coalesce(func.sum(calls.c.cost_usd), 0.0)
-        query = (
-            select(
-                key,
-                func.count(),
-                func.sum(case((calls.c.outcome == "ok", 0), else_=1)),
-                func.sum(calls.c.input_tokens),
-                func.sum(calls.c.output_tokens),
-                func.sum(calls.c.cached_tokens),
-                cost,
-                func.sum(case((calls.c.cost_usd.is_(None), 1), else_=0)),
-            )
-            .where(calls.c.day >= since_day)
-            .group_by(key)
-            .order_by(key.desc() if by == "day" else cost.desc(), func.sum(calls.c.input_tokens).desc())
-            .limit(_MOST_GROUPS)
-        )
-        if user is not None:
-            query = query.where(calls.c.user == user)
-        return [Sum(*row) for row in await self._read(query)]
+        key = BY[by]
+        order = "1 DESC" if by == "day" else "7 DESC, 4 DESC"
+        query = f"""
+            SELECT {key}, COUNT(*), SUM(CASE WHEN outcome = 'ok' THEN 0 ELSE 1 END),
+                SUM(input_tokens), SUM(output_tokens), SUM(cached_tokens), COALESCE(SUM(cost_usd), 0.0),
+                SUM(CASE WHEN cost_usd IS NULL THEN 1 ELSE 0 END)
+            FROM model_calls WHERE day >= :since {"AND person = :person" if user is not None else ""}
+            GROUP BY {key} ORDER BY {order} LIMIT {_MOST_GROUPS}
+        """
+        params = {"since": since_day} | ({"person": user} if user is not None else {})
+        return [_sum(row) for row in await self._database.rows(query, params)]
 
     async def spent(self, day: str) -> Mapping[Scope, Spent]:
         """What counts against budgets: of the ISO date `day`, and of the tasks of the last 24 hours."""
-        tokens = func.sum(calls.c.input_tokens + calls.c.output_tokens)
-        usd = func.coalesce(func.sum(calls.c.cost_usd), 0.0)
-        paid = calls.c.model != "offline/playbook"
+        what = "SUM(input_tokens + output_tokens), COALESCE(SUM(cost_usd), 0.0) FROM model_calls"
         found: dict[Scope, Spent] = {}
-        today = select(calls.c.agent, tokens, usd).where(calls.c.day == day, paid).group_by(calls.c.agent)
         total = Spent()
-        for agent, used, money in await self._read(today):
+        today = f"SELECT agent, {what} WHERE day = :day AND {_PAID} GROUP BY agent"
+        for agent, used, money in await self._database.rows(today, {"day": day}):
             found[Scope("agent_day", agent, day)] = Spent(int(used), float(money))
             total = Spent(total.tokens + int(used), total.usd + float(money))
         found[Scope("swarm_day", day=day)] = total
-        since = time.time() - _TASK_SECONDS
-        tasks = select(calls.c.task, tokens, usd).where(calls.c.at >= since, calls.c.task != "", paid)
-        for task, used, money in await self._read(tasks.group_by(calls.c.task)):
+        tasks = f"SELECT task, {what} WHERE at >= :since AND task <> '' AND {_PAID} GROUP BY task"
+        for task, used, money in await self._database.rows(tasks, {"since": time.time() - _TASK_SECONDS}):
             found[Scope("task", task)] = Spent(int(used), float(money))
         return found
 
-    async def _read(self, query: Any) -> Sequence[Any]:
-        try:
-            async with self._engine.connect() as connection:
-                return list((await connection.execute(query)).all())
-        except (SQLAlchemyError, OSError) as error:
-            raise Unavailable("The ledger can't be read.", hint="Check database_url and the disk.") from error
-
     async def _insert(self, rows: Sequence[Row]) -> None:
-        async with self._engine.begin() as connection:
-            await connection.execute(insert(calls), [asdict(r) for r in rows])
-            if time.monotonic() - self._pruned > _PRUNE_SECONDS:
-                self._pruned = time.monotonic()
-                await connection.execute(delete(calls).where(calls.c.at < time.time() - self._keep_days * 86_400))
+        try:
+            await self._database.write_many(_INSERT, [{**asdict(r), "estimated": int(r.estimated)} for r in rows])
+        except Unavailable as error:
+            self._waiting.extendleft(reversed(rows))
+            raise Unavailable(
+                f"The ledger can't be written; {len(self._waiting)} rows wait.", hint="Check the disk."
+            ) from error
+        if time.monotonic() - self._pruned > _PRUNE_SECONDS:
+            self._pruned = time.monotonic()
+            await self._database.write(_PRUNE, {"before": time.time() - self._keep_days * 86_400})
 
     async def _write_on(self) -> None:
         while True:
@@ -255,3 +217,9 @@ class Ledger:
                 log.error("%s", error)
                 await asyncio.sleep(_AGAIN_SECONDS)
                 self._news.set()
+
+
+def _sum(row: Sequence[Any]) -> Sum:
+    """Postgres gives sums as decimals."""
+    key, calls, failed, read, written, cached, cost, unpriced = row
+    return Sum(str(key), int(calls), int(failed), int(read), int(written), int(cached), float(cost), int(unpriced))

@@ -150,7 +150,13 @@ async def _load() -> Any:
         return _loaded[0]
     async with _import:
         os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-        litellm: Any = await asyncio.to_thread(importlib.import_module, "litellm")
+        try:
+            litellm: Any = await asyncio.to_thread(importlib.import_module, "litellm")
+        except ModuleNotFoundError as error:
+            raise ModelFailed(
+                "LiteLLM is not installed, so only the offline playbook can answer.",
+                hint="Install it: pip install 'opswarm[gateway]'.",
+            ) from error
         _keep_off_the_wire()
         litellm.telemetry = False
         litellm.suppress_debug_info = True

@@ -85,3 +85,11 @@ async def test_a_closed_database_is_not_opened_again_and_leaves_no_thread(tmp_pa
     with pytest.raises(Unavailable, match="closed"):
         await made.rows("SELECT 1", {})
     assert not {t for t in threading.enumerate() if t.name == "sqlite"} - before
+
+
+async def test_many_are_written_together_or_not_at_all(opened: Database) -> None:
+    await opened.write_many("INSERT INTO t VALUES (:id, 'x')", [{"id": n} for n in range(3)])
+    with pytest.raises(Unavailable):
+        await opened.write_many("INSERT INTO t VALUES (:id, 'x')", [{"id": 7}, {"id": 1}])
+    await opened.write("INSERT INTO t VALUES (:id, 'x')", {"id": 9})
+    assert [tuple(r) for r in await opened.rows("SELECT id FROM t ORDER BY id", {})] == [(0,), (1,), (2,), (9,)]

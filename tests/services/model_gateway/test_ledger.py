@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ pytestmark = LITELLM_WARNS
 
 def row(**given: Any) -> Row:
     blank = Row(
-        at=2e9, day="2033-05-18", agent="devops", user="person:ann", task="t1", tier="standard", model="a/b",
+        at=2e9, day="2033-05-18", agent="devops", person="person:ann", task="t1", tier="standard", model="a/b",
         input_tokens=10, output_tokens=2, cached_tokens=4, cache_written_tokens=0, estimated=False, cost_usd=0.5,
         seconds=1.0, first_token_seconds=0.1, outcome="ok",
     )  # fmt: skip
@@ -76,18 +77,15 @@ async def test_rows_that_can_not_be_written_wait_and_readiness_says_so(tmp_path:
     path = tmp_path / "ledger.db"
     broken = Ledger(f"sqlite+aiosqlite:///{path}", keep_days=36_500)
     await broken.open()
-    await broken._engine.dispose()
-    path.unlink()
-    path.mkdir()
+    with sqlite3.connect(path) as other:
+        other.execute("ALTER TABLE model_calls RENAME TO away")
     broken.add(row())
     with pytest.raises(Unavailable, match="1 rows wait"):
         await broken.ping()
-    path.rmdir()
-    again = Ledger(f"sqlite+aiosqlite:///{path}", keep_days=36_500)
-    await again.open()
+    with sqlite3.connect(path) as other:
+        other.execute("ALTER TABLE away RENAME TO model_calls")
     await broken.ping()
-    assert [s.calls for s in await again.sums("agent", "2033-01-01")] == [1]
-    await again.close()
+    assert [s.calls for s in await broken.sums("agent", "2033-01-01")] == [1]
     await broken.close()
 
 
