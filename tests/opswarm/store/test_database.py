@@ -16,10 +16,14 @@ from opswarm.store import database as module
 from opswarm.store.database import Database, Pooled, Sqlite, database
 
 
-@pytest_asyncio.fixture(params=["sqlite", "pooled"])
+@pytest_asyncio.fixture(params=["sqlite", "pooled", "postgres"])
 async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     path = tmp_path / "x.db"
-    made: Database = Sqlite(path) if request.param == "sqlite" else Pooled(f"sqlite+aiosqlite:///{path}")
+    made: Database = Sqlite(path)
+    if request.param == "pooled":
+        made = Pooled(f"sqlite+aiosqlite:///{path}")
+    elif request.param == "postgres":
+        made = database(request.getfixturevalue("postgres_url"))
     await made.script(["CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, said VARCHAR(20))"])
     yield made
     await made.close()

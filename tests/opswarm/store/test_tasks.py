@@ -88,3 +88,21 @@ async def test_old_tasks_go_and_unfinished_ones_stay(tmp_path: Path, monkeypatch
     again = await opened(path, monkeypatch)
     assert set(states(path)) == {"new", "waiting"}
     await again.close()
+
+
+async def test_postgres_keeps_tasks_like_sqlite_does(postgres_url: str) -> None:
+    tasks = Tasks(postgres_url, "s")
+    await tasks.open()
+    assert await tasks.begin(a_task("1", TaskState.TASK_STATE_SUBMITTED), OWNER) is None
+    known = await tasks.begin(a_task("1", TaskState.TASK_STATE_SUBMITTED), OWNER)
+    assert known is not None and known.id == "1", "the same message begins one task"
+    await tasks.save(a_task("1", TaskState.TASK_STATE_COMPLETED), OWNER)
+    await tasks.begin(a_task("2", TaskState.TASK_STATE_SUBMITTED), OWNER)
+    assert [t.id for t in (await tasks.list(ListTasksRequest(page_size=1), OWNER)).tasks] == ["2"]
+    assert await tasks.get("1", "person:y") is None
+    await tasks.close()
+    again = Tasks(postgres_url, "s")
+    await again.open()
+    found = await again.get("2", OWNER)
+    assert found is not None and found.status.state == TaskState.TASK_STATE_FAILED, "what was at work has ended"
+    await again.close()

@@ -30,9 +30,11 @@ def row(**given: Any) -> Row:
     return Row(**{**{f: getattr(blank, f) for f in blank.__slots__}, **given})
 
 
-@pytest.fixture
-async def ledger(tmp_path: Path) -> Any:
-    made = Ledger(f"sqlite+aiosqlite:///{tmp_path / 'ledger.db'}", keep_days=36_500)
+@pytest.fixture(params=["sqlite", "postgres"])
+async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    on_postgres = request.param == "postgres"
+    url = request.getfixturevalue("postgres_url") if on_postgres else f"sqlite+aiosqlite:///{tmp_path / 'ledger.db'}"
+    made = Ledger(url, keep_days=36_500)
     await made.open()
     yield made
     await made.close()
