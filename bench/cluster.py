@@ -109,7 +109,8 @@ def _workload(kind: str, app: str, namespace: str, broken: bool) -> dict[str, An
     ready = PODS_EACH - broken
     name, owner = (app, None) if kind == "Deployment" else (f"{app}-6d5f", ("Deployment", app))
     available = {"type": "Available", "status": "True", "reason": "MinimumReplicasAvailable"}
-    status: dict[str, Any] = {"replicas": PODS_EACH, "readyReplicas": ready, "availableReplicas": ready, "observedGeneration": 1}
+    status: dict[str, Any] = {"replicas": PODS_EACH, "observedGeneration": 1}
+    status |= {"readyReplicas": ready, "availableReplicas": ready}
     spec: dict[str, Any] = {"replicas": PODS_EACH, "selector": {"matchLabels": {"app": app}}}
     spec["template"] = {"metadata": {"labels": {"app": app}}, "spec": _template(app)}
     meta = {**_meta(name, namespace, {"app": app}, owner), "generation": 1}
