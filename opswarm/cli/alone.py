@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import threading
-import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -20,10 +18,10 @@ from opswarm.guard.keys import keep_person_token, token_path
 from opswarm.guard.untrusted import clean
 from opswarm.service import Service
 from opswarm.settings import PORTS, Server, Settings
+from opswarm.store.database import database
 from opswarm.telemetry import configure_logging
 
 _DATABASE_SECONDS = 10.0
-_THREAD_SECONDS = 1.0
 _READ_A_CLUSTER = ("flux", "kubernetes")
 
 
@@ -49,46 +47,25 @@ async def _host(service: Service, listener: socket.socket, server: Server, setti
 
 
 async def check_database(settings: Settings, name: str) -> None:
-    """Opens and closes the database of a service. Raises `OpswarmError` with one sentence when it can't be used."""
-    from opswarm.store.tasks import Tasks  # A tool server has no tasks, and no use for what they are made of.
+    """Opens and closes the database of a service, before anything else is started.
 
-    threads = set(threading.enumerate())
+    Raises `OpswarmError` with one sentence when it can't be used.
+    """
+    store = database(settings.database(name))
     try:
-        store = Tasks(settings.database(name), name)
-        try:
-            async with asyncio.timeout(_DATABASE_SECONDS):
-                await store.ping()
-        finally:
-            await store.close()
-    except ImportError as error:
-        raise SettingsInvalid(
-            f"The driver that database_url names is not installed ({error.name}).", hint="Install it beside Opswarm."
-        ) from error
-    except SettingsInvalid:
-        raise
-    except Exception as error:  # Whatever a driver raises: nothing can be kept, so nothing is started.
-        await _ended(set(threading.enumerate()) - threads)
-        reason = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
+        async with asyncio.timeout(_DATABASE_SECONDS):
+            await store.rows("SELECT 1", {})
+    except (TimeoutError, Unavailable) as error:
         raise Unavailable(
-            f"The database of {name} can't be opened{reason}.", hint="Check database_url, the disk and OPSWARM_HOME."
+            f"The database of {name} can't be opened.", hint="Check database_url, the disk and OPSWARM_HOME."
         ) from error
-
-
-async def _ended(threads: Collection[threading.Thread]) -> None:
-    """Waits for a driver's thread: it tells the event loop that it ends, and complains when there is none any more."""
-    until = time.monotonic() + _THREAD_SECONDS
-    while any(t.is_alive() for t in threads) and time.monotonic() < until:
-        await asyncio.sleep(0.01)
+    finally:
+        await store.close()
 
 
 async def _made(settings: Settings, name: str) -> Service:
-    factory = registry.service_factory(name)
-    try:
-        service = factory(settings)
-    except (ImportError, OSError, ValueError):
-        await check_database(settings, name)  # Says what is wrong, where it is the database.
-        raise
-    if "database" in service.checks:
+    service = registry.service_factory(name)(settings)
+    if {"database", "ledger"} & set(service.checks):
         await check_database(settings, name)
     return service
 

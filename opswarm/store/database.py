@@ -57,14 +57,29 @@ class Database(Protocol):
 def database(url: str) -> Database:
     """The database at a URL such as `sqlite+aiosqlite:////path/to/file.db` or `postgresql+asyncpg://user@host/name`.
 
-    Raises `SettingsInvalid` for what is no such URL, `ImportError` when its driver is missing, and `OSError` when
-    the folder of an SQLite file can't be made.
+    Raises `SettingsInvalid` for what is no such URL or has no driver here, and `Unavailable` when the folder of an
+    SQLite file can't be made.
     """
     if not url.startswith(_SQLITE):
-        return Pooled(url)
+        return _pooled(url)
     path = Path(unquote(url.removeprefix(_SQLITE).partition("?")[0]))
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise Unavailable(
+            f"The database {path} can't be opened: {error.strerror}.", hint="Check database_url and OPSWARM_HOME."
+        ) from error
     return Sqlite(path)
+
+
+def _pooled(url: str) -> Database:
+    try:
+        return Pooled(url)
+    except ImportError as error:
+        raise SettingsInvalid(
+            f"The driver that database_url names is not installed ({error.name}).",
+            hint="Install it beside Opswarm; for Postgres: pip install 'opswarm[postgres]'.",
+        ) from error
 
 
 _Job = tuple[Callable[[sqlite3.Connection], Any], "asyncio.Future[Any]"]
@@ -176,11 +191,10 @@ class Pooled:
     def __init__(self, url: str) -> None:
         # Here, since whoever keeps to SQLite has no use for it.
         from sqlalchemy import text
-        from sqlalchemy.exc import ArgumentError, InvalidRequestError, SQLAlchemyError
+        from sqlalchemy.exc import ArgumentError, InvalidRequestError
         from sqlalchemy.ext.asyncio import create_async_engine
 
         self._text = text
-        self._failures = (SQLAlchemyError, OSError)
         try:
             self._engine = create_async_engine(
                 url, hide_parameters=True, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True
@@ -242,5 +256,5 @@ class Pooled:
         task.add_done_callback(self._at_work.discard)
         try:
             return await asyncio.shield(task)
-        except self._failures as error:
+        except Exception as error:  # The driver's boundary: each has exceptions of its own, SQLAlchemy wraps some.
             raise Unavailable("The database does not answer.", hint="Check database_url.") from error

@@ -97,3 +97,11 @@ async def test_many_are_written_together_or_not_at_all(opened: Database) -> None
         await opened.write_many("INSERT INTO t VALUES (:id, 'x')", [{"id": 7}, {"id": 1}])
     await opened.write("INSERT INTO t VALUES (:id, 'x')", {"id": 9})
     assert [tuple(r) for r in await opened.rows("SELECT id FROM t ORDER BY id", {})] == [(0,), (1,), (2,), (9,)]
+
+
+async def test_a_postgres_that_refuses_is_unavailable(postgres_url: str) -> None:
+    base, _, query = postgres_url.partition("?")
+    refusing = database(f"{base}_none?{query}")
+    with pytest.raises(Unavailable):
+        await refusing.rows("SELECT 1", {})
+    await refusing.close()
