@@ -46,6 +46,7 @@ _TOOLS = (
     _tool("count_pods", "Counts the pods of a namespace.", "namespace"),
     _tool("read_weather", "Reads the weather of a town.", "town"),
 )
+_HEALTHY = Message("user", "A deployment has 3 of 3 pods ready and no restarts. Is it healthy or broken?")
 _VERDICT = {
     "type": "object",
     "properties": {"verdict": {"enum": ["healthy", "broken"]}},
@@ -66,8 +67,12 @@ async def probe(model: str, client: ChatModel) -> Probe:
         trouble = f"It took more than {_SECONDS:.0f} s."
     except OpswarmError as error:
         trouble = str(error)
-    if not trouble:
-        json, trouble = await _json(model, client)
+    if not spoke:
+        spoke, more = await _answers(client, ChatRequest((_HEALTHY,), model=model))
+        trouble = trouble or more
+    if spoke:
+        json, more = await _answers(client, ChatRequest((_HEALTHY,), model=model, schema=_VERDICT))
+        trouble = trouble or more
     well = len(steps) == 4 and all(ok for _, ok in steps)
     fitness = Fitness.TOOLS if well else Fitness.CHAT if spoke else Fitness.NONE
     return Probe(model, fitness, tuple(steps), json, round(time.monotonic() - started, 1), trouble)
@@ -97,16 +102,16 @@ async def _tools(model: str, client: ChatModel, steps: list[tuple[str, bool]]) -
     return True
 
 
-async def _json(model: str, client: ChatModel) -> tuple[bool, str]:
-    question = Message("user", "A deployment has 3 of 3 pods ready and no restarts. Is it healthy or broken?")
+async def _answers(client: ChatModel, request: ChatRequest) -> tuple[bool, str]:
+    """Whether the model says anything, and what went wrong where it does not."""
     try:
         async with asyncio.timeout(_SECONDS):
-            await _ask(client, ChatRequest((question,), model=model, schema=_VERDICT))
+            text, _ = await _ask(client, request)
     except TimeoutError:
-        return False, f"Its JSON took more than {_SECONDS:.0f} s."
+        return False, f"It took more than {_SECONDS:.0f} s."
     except OpswarmError as error:
         return False, str(error)
-    return True, ""
+    return bool(text), ""
 
 
 def _argument(call: ToolCall) -> str:

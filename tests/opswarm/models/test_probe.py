@@ -86,3 +86,13 @@ async def test_a_model_that_says_nothing_or_is_not_there_is_of_no_use() -> None:
 
     found = await probe("m", Model(gone))
     assert found.fitness is Fitness.NONE and "ollama pull" in found.trouble
+
+
+async def test_a_model_that_can_not_call_tools_may_still_chat() -> None:
+    def chats(request: ChatRequest) -> list[Piece]:
+        if request.tools:
+            raise ModelUnknown("m can't call tools.", hint="Choose one that can.")
+        return good(request) if request.schema is not None else [TextPiece("healthy")]
+
+    found = await probe("m", Model(chats))
+    assert found.fitness is Fitness.CHAT and found.json and "can't call tools" in found.trouble
