@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
-from a2a.utils.errors import A2AError, InternalError
+from a2a.types import StreamResponse
+from a2a.utils.errors import A2AError, InternalError, UnsupportedOperationError
 
+from opswarm.a2a import wire
 from opswarm.a2a.engine import Call, Engine, Taken
-from opswarm.a2a.frames import told
-from opswarm.agent.events import Event, Failed, Finished
+from opswarm.a2a.frames import Frame, TaskFrame, told
+from opswarm.agent.events import Event, Failed, Finished, TextDelta
 from opswarm.errors import InvalidInput, OpswarmError, Unavailable
 from opswarm.guard.untrusted import cap_bytes, clean
+from opswarm.store.tasks import answer_of
 
 log = logging.getLogger(__name__)
 
@@ -39,19 +42,31 @@ class Asked:
 
     @classmethod
     async def join(cls, engine: Engine, task_id: str, owner: str) -> Asked:
-        """Follows a task that is there. Raises `InvalidInput` for one that has ended, or is not the owner's."""
+        """Follows a task that is there, or gives what one that has ended said.
+
+        Raises `InvalidInput` for one that is not the owner's.
+        """
         try:
-            return cls(engine, await engine.listen(task_id, owner), owner)
+            try:
+                return cls(engine, await engine.listen(task_id, owner), owner)
+            except UnsupportedOperationError:  # It has ended.
+                return cls(engine, Taken(await engine.find(task_id, owner)), owner)
         except A2AError as error:
             raise _translated(error) from error
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """What the task tells, ending with `Finished` or `Failed`. Raises `OpswarmError` when it breaks off."""
-        work, listener = self._taken.work, self._taken.listener
-        if work is None or listener is None:
-            raise InvalidInput("This task waits for an answer, and nobody works on it now.")
+        """What the task tells, all that it said before included, ending with `Finished` or `Failed`.
+
+        Raises `OpswarmError` when it breaks off.
+        """
+        listener = self._taken.listener
+        if listener is None:
+            self.ended = True
+            for event in wire.Reader().read(StreamResponse(task=self._taken.task)):
+                yield event
+            return
         while (frames := await listener.next()) is not None:
-            for event in (e for f in frames for e in told(f)):
+            for event in (e for f in frames for e in _told(f)):
                 self.ended = isinstance(event, Finished | Failed)
                 yield event
                 if self.ended:
@@ -76,6 +91,14 @@ class Asked:
             return  # It has ended by itself.
         except OpswarmError as error:
             log.warning("task %s could not be cancelled: %s", self.task_id, error)
+
+
+def _told(frame: Frame) -> Sequence[Event]:
+    """The events of a frame. The task as it is, which comes first, holds what was said before."""
+    if isinstance(frame, TaskFrame):
+        text = answer_of(frame.task)
+        return (TextDelta(text=text),) if text else ()
+    return told(frame)
 
 
 def _translated(error: A2AError) -> OpswarmError:

@@ -54,6 +54,10 @@ class TaskFrame(Frame):
 
     __slots__ = ("_task",)
 
+    @property
+    def task(self) -> Task:
+        return self._task
+
     def __init__(self, task: Task) -> None:
         super().__init__(task.id, task.context_id)
         self._task = Task()

@@ -93,11 +93,13 @@ class Delegation:
         agent = await self._directory.get(name)
         if (outside := self._directory.outside(name)) is not None:
             # Another's agent gets the question and its own token: nothing with which it could act here.
-            source = agent.ask(
-                text,
-                token=outside.bearer(),
-                context_id=request.context_id,
-                deadline=self._settings.delegation_seconds,
+            source = _said(
+                agent.ask(
+                    text,
+                    token=outside.bearer(),
+                    context_id=request.context_id,
+                    deadline=self._settings.delegation_seconds,
+                )
             )
         else:
             tokens = self._exchange.for_agent(request.principal, name, request.task_id)
@@ -159,3 +161,15 @@ class Delegation:
                     yield event
         except OpswarmError as error:
             yield Failed(code=error.code, message=str(error))
+
+
+async def _said(source: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+    """What another's agent says: its words and its end. What ours alone may tell, such as an approval that is needed,
+    a tool call or an error's code, is not taken from it."""
+    async with aclosing(source) as events:
+        async for event in events:
+            match event:
+                case TextDelta() | Finished():
+                    yield event
+                case Failed(message=message):
+                    yield Failed(code="agent_failed", message=message)

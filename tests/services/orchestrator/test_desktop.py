@@ -19,7 +19,7 @@ from pydantic import Field
 from starlette.routing import Mount
 
 from opswarm.guard import principal as principals
-from opswarm.guard.keys import mint_person, verifier
+from opswarm.guard.keys import mint_front, mint_person, verifier
 from opswarm.guard.principal import Role
 from opswarm.mcp.factory import ToolServer
 from opswarm.mcp.tools import ToolOutput, ToolSpec
@@ -32,8 +32,10 @@ ERAS = pytest.mark.parametrize("mode", ["auto", "legacy"])
 
 
 @asynccontextmanager
-async def desktop(swarm: Front, mode: str = "auto", query: str = "", token: str = "") -> AsyncIterator[Client]:
-    headers = {"Authorization": f"Bearer {token or swarm.token}"}
+async def desktop(
+    swarm: Front, mode: str = "auto", query: str = "", token: str = "", headers: dict[str, str] | None = None
+) -> AsyncIterator[Client]:
+    headers = {"Authorization": f"Bearer {token or swarm.token}", **(headers or {})}
     async with httpx2.AsyncClient(headers=headers, timeout=30) as http:
         transport = streamable_http_client(f"{swarm.url}/mcp{query}", http_client=http)
         async with Client(transport, mode=mode) as client:  # type: ignore[arg-type]
@@ -82,9 +84,13 @@ async def test_a_long_answer_is_waited_for_in_turns(tmp_path: Path, monkeypatch:
         slow = await app.call_tool("invoke_agent", {"task": "please wait"}, progress_callback=on_progress)
         assert "Still being worked on" in text(slow) and "devops heard:" in text(slow)
         assert slow.structured_content["state"] == "working" and "still working" in heard
+        task = slow.structured_content["task_id"]
         asyncio.get_running_loop().call_later(0.2, swarm.echoes["devops"].release.set)
-        again = await app.call_tool("invoke_agent", {"task_id": slow.structured_content["task_id"]})
-        assert again.structured_content["state"] == "completed" and "please wait" in text(again)
+        again = await app.call_tool("invoke_agent", {"task_id": task})
+        ended = await app.call_tool("invoke_agent", {"task_id": task})
+        for whole in (again, ended):
+            assert whole.structured_content["state"] == "completed"
+            assert "devops heard: please wait" in text(whole), "all that was said, however late one asks"
         assert not swarm.echoes["devops"].cancelled.is_set()
 
 
@@ -121,6 +127,19 @@ async def test_nobody_follows_someone_elses_task(tmp_path: Path) -> None:
         bob = mint_person(swarm.settings, subject="bob", roles=(Role.VIEWER,))
         async with desktop(swarm) as app, desktop(swarm, token=bob) as other:
             slow = await app.call_tool("invoke_agent", {"task": "please wait"})
+            stolen = await other.call_tool("invoke_agent", {"task_id": slow.structured_content["task_id"]})
+            assert stolen.is_error and "not found" in text(stolen)
+
+
+@ERAS
+async def test_a_front_asks_for_its_user(tmp_path: Path, mode: str) -> None:
+    async with front(tmp_path, "devops", tool_wait_seconds=0.3) as swarm:
+        chat = mint_front(swarm.settings, "chat", roles=(Role.VIEWER,))
+        ann = {"X-Opswarm-User": "ann"}
+        async with desktop(swarm, mode, token=chat, headers=ann) as app:
+            slow = await app.call_tool("invoke_agent", {"task": "please wait"})
+            assert swarm.echoes["devops"].seen[0].principal.subject == "chat:ann"
+        async with desktop(swarm, mode, token=chat, headers={"X-Opswarm-User": "bob"}) as other:
             stolen = await other.call_tool("invoke_agent", {"task_id": slow.structured_content["task_id"]})
             assert stolen.is_error and "not found" in text(stolen)
 
