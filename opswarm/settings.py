@@ -186,12 +186,21 @@ class AgentModels(Section):
     )
 
 
+_PROVIDERS = frozenset({"anthropic", "offline", "ollama", "ollama_chat", "openai"})
+"""Names that mean something by themselves in the gateway."""
+
+
 class Models(Section):
     fast: Chain = Field(("auto",), description="Models of the tier `fast` (routing, short answers), in order.")
     standard: Chain = Field(("auto",), description="Models of the tier `standard` (the agents' turns), in order.")
     deep: Chain = Field(("auto",), description="Models of the tier `deep` (hard questions), in order.")
     agents: dict[str, AgentModels] = Field({}, description="Models of single agents, by the agent's name.")
-    endpoints: dict[str, Endpoint] = Field({}, description="Further OpenAI-compatible APIs, by a name of your own.")
+    endpoints: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")], Endpoint] = Field(
+        {}, description="Further OpenAI-compatible APIs, by a name of your own that is no provider's."
+    )
+    providers: tuple[str, ...] = Field(
+        (), description="Further LiteLLM providers whose models callers may name, such as `gemini`."
+    )
     prices: dict[str, Price] = Field(
         {}, description="Prices of models that LiteLLM's map does not have, or has wrong, by LiteLLM name."
     )
@@ -224,15 +233,25 @@ class Models(Section):
     )
 
 
+    @field_validator("endpoints")
+    @classmethod
+    def _of_ones_own(cls, given: dict[str, Endpoint]) -> dict[str, Endpoint]:
+        if taken := sorted(set(given) & _PROVIDERS):
+            raise ValueError(f"{taken[0]} is a provider's name; choose another")
+        return given
+
+
 class Budget(Section):
     tokens: int | None = Field(None, ge=0, description="Tokens read and written, together. Unset: no limit.")
     usd: float | None = Field(None, ge=0, description="Money in US dollars, where prices are known. Unset: no limit.")
 
 
+class TaskBudget(Budget):
+    tokens: int | None = Field(1_000_000, ge=0, description="As above; null for no limit.")
+
+
 class Budgets(Section):
-    task: Budget = Field(
-        Budget(tokens=1_000_000, usd=None), description="What one task may use, its delegations included."
-    )
+    task: TaskBudget = Field(TaskBudget(), description="What one task may use, its delegations included.")
     agent_day: Budget = Field(Budget(tokens=None, usd=None), description="What one agent may use in a day.")
     swarm_day: Budget = Field(Budget(tokens=None, usd=None), description="What all agents together may use in a day.")
     warn_at: float = Field(0.8, gt=0, le=1, description="Share of a budget at which a warning is given.")

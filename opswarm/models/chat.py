@@ -12,6 +12,15 @@ from opswarm.errors import ModelReplyInvalid
 RoleName = Literal["system", "user", "assistant", "tool"]
 
 
+_MAX_DEPTH = 64
+
+
+def _shallow(value: object, depth: int) -> bool:
+    if isinstance(value, dict):
+        return depth > 0 and all(_shallow(v, depth - 1) for v in value.values())
+    return not isinstance(value, list) or (depth > 0 and all(_shallow(v, depth - 1) for v in value))
+
+
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     """A model's wish to call a tool. `arguments` is the JSON text as the model wrote it."""
@@ -28,6 +37,8 @@ class ToolCall:
             raise ModelReplyInvalid(f"The arguments of {self.name} are not valid JSON.") from error
         if not isinstance(value, dict):
             raise ModelReplyInvalid(f"The arguments of {self.name} must be a JSON object.")
+        if not _shallow(value, _MAX_DEPTH):
+            raise ModelReplyInvalid(f"The arguments of {self.name} nest deeper than {_MAX_DEPTH} levels.")
         return value
 
 

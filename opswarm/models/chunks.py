@@ -15,7 +15,7 @@ _MAX_CALLS = 32
 _MAX_ARGUMENTS = 100_000
 """Characters of the arguments of one reply: more than any tool takes, so that an endless call ends."""
 
-_Count = Annotated[int, Field(strict=True, ge=0)]
+_Count = Annotated[int, Field(strict=True, ge=0, le=10**12)]
 
 
 class _Wire(BaseModel):
@@ -35,6 +35,7 @@ class _Fragment(_Wire):
 
 class _Delta(_Wire):
     content: str | None = None
+    reasoning_content: str | None = None
     tool_calls: tuple[_Fragment, ...] | None = None
 
 
@@ -73,6 +74,19 @@ class Chunk(_Wire):
     model: str | None = None
     error: Any = None
     opswarm: _Ours | None = None
+
+    @property
+    def written(self) -> int:
+        """Characters that the model wrote: text, reasoning, and arguments of tool calls."""
+        return sum(_written(c.delta) for c in self.choices or () if c.delta is not None)
+
+
+def _written(delta: _Delta) -> int:
+    size = len(delta.content or "") + len(delta.reasoning_content or "")
+    for fragment in delta.tool_calls or ():
+        if fragment.function is not None:
+            size += len(fragment.function.name or "") + len(fragment.function.arguments or "")
+    return size
 
 
 def read_chunk(raw: object) -> Chunk:

@@ -148,7 +148,7 @@ class Sqlite:
         self._jobs.put((work, future))
         try:
             return await future
-        except (sqlite3.Error, OSError) as error:
+        except Exception as error:  # The driver's boundary, as below: also a number that is too large for a column.
             raise Unavailable("The database does not answer.", hint="Check the disk and what else uses it.") from error
 
     def _serve(self) -> None:
@@ -205,6 +205,7 @@ class Pooled:
                 hint="Such as sqlite+aiosqlite:////path/to/file.db or postgresql+asyncpg://user@host/name.",
             ) from error
         self._at_work: set[asyncio.Task[Any]] = set()
+        self._closed = False
         self._transaction = "SERIALIZABLE" if self._engine.dialect.name == "sqlite" else "READ COMMITTED"
         self.blob = "BYTEA" if self._engine.dialect.name == "postgresql" else "BLOB"
 
@@ -239,6 +240,7 @@ class Pooled:
         return None
 
     async def close(self) -> None:
+        self._closed = True
         if self._at_work:
             await asyncio.wait(self._at_work)
         await asyncio.shield(asyncio.create_task(self._engine.dispose()))
@@ -246,6 +248,9 @@ class Pooled:
     async def _done(self, work: Callable[[Any], Any]) -> Any:
         """Lets a statement end when its caller is cancelled: broken off in the middle, the driver loses its
         connection."""
+
+        if self._closed:
+            raise Unavailable("The database is closed.")
 
         async def run() -> Any:
             async with self._engine.connect() as connection:

@@ -17,7 +17,7 @@ from services.model_gateway.prices import Tariff
 CHARACTERS_PER_TOKEN = 4
 """For what a provider has not counted yet: OpenAI's rule of thumb for English and JSON."""
 
-_MOST_SCOPES = 10_000
+_MOST_TASKS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,8 @@ class Meter:
     def __init__(self, budgets: Callable[[], Budgets], *, clock: Callable[[], float] = time.time) -> None:
         self._budgets = budgets
         self._clock = clock
-        self._spent: OrderedDict[Scope, Spent] = OrderedDict()
+        self._tasks: OrderedDict[Scope, Spent] = OrderedDict()
+        self._days: dict[Scope, Spent] = {}
         self._warned: OrderedDict[Scope, None] = OrderedDict()
 
     def day(self) -> str:
@@ -69,28 +70,28 @@ class Meter:
 
     def load(self, sums: Mapping[Scope, Spent]) -> None:
         """Begins with what was spent before this process started."""
-        self._spent.update(sums)
+        for scope, spent in sums.items():
+            self._keep(scope)
+            self._known(scope)[scope] = spent
 
     def begin(self, agent: str, task: str, read: int, tariff: Tariff | None) -> Running:
-        """A call that sends about `read` tokens. Raises `BudgetExceeded` where a budget is used up already."""
+        """A call that sends about `read` tokens. Raises `BudgetExceeded` where a budget has not that much left."""
         scopes = [Scope("swarm_day", day=self.day())]
         if agent:
             scopes.append(Scope("agent_day", agent, scopes[0].day))
         if task:
             scopes.append(Scope("task", task))
+        usd = tariff.of(UsagePiece("", read)) if tariff else 0.0
         for scope in scopes:
-            self._check(scope)
+            self._check(scope, Spent(read, usd))
         running = Running(self, scopes, tariff)
         running.add(read, 0)
         return running
 
     def add(self, scope: Scope, tokens: int, usd: float) -> None:
-        spent = self._spent.setdefault(scope, Spent())
-        self._spent.move_to_end(scope)
+        spent = self._keep(scope)
         spent.tokens = max(0, spent.tokens + tokens)
         spent.usd = max(0.0, spent.usd + usd)
-        while len(self._spent) > _MOST_SCOPES:
-            self._spent.popitem(last=False)
 
     def check(self, scopes: list[Scope]) -> None:
         """Raises `BudgetExceeded` for the first scope whose budget is used up."""
@@ -103,30 +104,50 @@ class Meter:
             share = self._share(scope)
             if share >= self._budgets().warn_at and scope not in self._warned:
                 self._warned[scope] = None
-                while len(self._warned) > _MOST_SCOPES:
+                while len(self._warned) > _MOST_TASKS:
                     self._warned.popitem(last=False)
                 yield NoticePiece("budget_warning", f"{share:.0%} of the budget for {scope} is used.")
 
     def shares(self) -> Iterator[tuple[Scope, float, Spent]]:
         """Today's budgets that have a limit, and how much of each is used."""
         today = self.day()
-        for scope, spent in self._spent.items():
+        for scope, spent in self._days.items():
             if scope.day == today and (budget := self._budget(scope)) != Budget(tokens=None, usd=None):
                 yield scope, spent.share(budget), spent
 
-    def _check(self, scope: Scope) -> None:
-        if self._share(scope) >= 1:
-            setting = f"budgets.{scope.kind}"
-            again = "" if scope.kind == "task" else f" A new day begins at midnight, {self._budgets().time_zone}."
-            raise BudgetExceeded(
-                f"The budget for {scope} is used up ({self._limit(scope)}).",
-                hint=f"Raise {setting}, or ask in a new task.{again}" if scope.kind == "task" else
-                f"Raise {setting}, or wait.{again}",
-            )  # fmt: skip
+    def _known(self, scope: Scope) -> dict[Scope, Spent]:
+        return self._days if scope.day else self._tasks
+
+    def _keep(self, scope: Scope) -> Spent:
+        """The scope's sum. Of tasks the oldest are forgotten before there are too many, of days those that are over."""
+        if scope.day:
+            if scope not in self._days:
+                today = self.day()
+                self._days = {s: spent for s, spent in self._days.items() if s.day >= today}
+            return self._days.setdefault(scope, Spent())
+        spent = self._tasks.setdefault(scope, Spent())
+        self._tasks.move_to_end(scope)
+        while len(self._tasks) > _MOST_TASKS:
+            self._tasks.popitem(last=False)
+        return spent
+
+    def _check(self, scope: Scope, more: Spent | None = None) -> None:
+        """Raises `BudgetExceeded` where the scope's budget is used up, or would be with `more`."""
+        budget = self._budget(scope)
+        spent = self._known(scope).get(scope, Spent())
+        used = spent.share(budget) >= 1
+        if not used and (more is None or Spent(spent.tokens + more.tokens, spent.usd + more.usd).share(budget) <= 1):
+            return
+        state = "is used up" if used else "has too little left for this call"
+        if scope.kind == "task":
+            hint = "Raise budgets.task, or ask in a new task."
+        else:
+            hint = f"Raise budgets.{scope.kind}, or wait. A new day begins at midnight, {self._budgets().time_zone}."
+        raise BudgetExceeded(f"The budget for {scope} {state} ({self._limit(scope)}).", hint=hint)
 
     def _share(self, scope: Scope) -> float:
         budget = self._budget(scope)
-        return self._spent.get(scope, Spent()).share(budget)
+        return self._known(scope).get(scope, Spent()).share(budget)
 
     def _budget(self, scope: Scope) -> Budget:
         found: Budget = getattr(self._budgets(), scope.kind)
@@ -150,6 +171,7 @@ class Running:
         self._written = 0
         self._characters = 0
         self._counted = Spent()
+        self._told: list[NoticePiece] = []
 
     def add(self, read: int, written: int) -> None:
         """More tokens, as far as can be told."""
@@ -157,19 +179,32 @@ class Running:
         self._written += written
         self._count(UsagePiece("", self._read, self._written))
 
-    def wrote(self, characters: int) -> Iterator[NoticePiece]:
-        """More of the reply came. Gives warnings; raises `BudgetExceeded` where that uses a budget up."""
+    def wrote(self, characters: int) -> None:
+        """More of the reply came: text, reasoning, or arguments of a tool call.
+
+        Raises `BudgetExceeded` where that uses a budget up.
+        """
         self._characters += characters
         tokens = self._characters // CHARACTERS_PER_TOKEN
         if tokens > self._written:
             self.add(0, tokens - self._written)
         self._meter.check(self._scopes)
-        yield from self._meter.warnings(self._scopes)
+        self._told += self._meter.warnings(self._scopes)
 
-    def settle(self, usage: UsagePiece) -> Iterator[NoticePiece]:
-        """The provider told what the call used. Gives warnings."""
+    def settle(self, usage: UsagePiece) -> None:
+        """The provider told what the call used."""
         self._count(usage)
-        yield from self._meter.warnings(self._scopes)
+        self._told += self._meter.warnings(self._scopes)
+
+    @property
+    def began(self) -> bool:
+        """Whether anything of the reply came."""
+        return self._characters > 0
+
+    def news(self) -> list[NoticePiece]:
+        """The warnings since this was asked last."""
+        told, self._told = self._told, []
+        return told
 
     def estimate(self, model: str) -> UsagePiece:
         """What the call used, as far as can be told."""

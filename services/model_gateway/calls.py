@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from opswarm import telemetry
 from opswarm.agent.context import estimate_tokens
-from opswarm.errors import ModelBusy, ModelFailed, ModelUnreachable, OpswarmError
+from opswarm.errors import BudgetExceeded, ModelBusy, ModelFailed, ModelUnreachable, OpswarmError
 from opswarm.guard.principal import Kind, Principal
 from opswarm.models.chat import CallPiece, ChatModel, ChatRequest, NoticePiece, Piece, TextPiece, UsagePiece
 from opswarm.models.playbook import MODEL as PLAYBOOK
@@ -146,7 +146,7 @@ class Calls:
         limits = self._settings().models
         provider = provider_of(model)
         size = limits.concurrency.get(provider, limits.default_concurrency)
-        ticket = self._places_of(provider).join(caller.agent or caller.user, size, limits.max_queued)
+        ticket = self._places_of(provider).join(f"{caller.agent}|{caller.user}", size, limits.max_queued)
         breaker = self._breaker_of(provider)
         entered = False
         try:
@@ -190,7 +190,11 @@ class Calls:
         first: float | None = None
         usage: UsagePiece | None = None
         outcome = "left"
-        source = self._playbook.stream(request) if running is None else self._provider.stream(request, model)
+        source = (
+            self._playbook.stream(request)
+            if running is None
+            else self._provider.stream(request, model, running.wrote)
+        )
         try:
             async with aclosing(source) as pieces:
                 async for piece in pieces:
@@ -199,7 +203,9 @@ class Calls:
                     elif first is None:
                         first = time.monotonic() - clock
                     if running is not None:
-                        for warning in _metered(running, piece):
+                        if usage is piece:
+                            running.settle(usage)
+                        for warning in running.news():
                             yield warning
                     yield piece
             outcome = "ok"
@@ -207,9 +213,11 @@ class Calls:
             outcome = error.code
             raise
         finally:
-            used = usage or (running.estimate(model) if running and first is not None else UsagePiece(model))
+            # A provider counts what it was sent and wrote, also where nobody waited for its count.
+            sent = running is not None and (running.began or outcome in ("left", BudgetExceeded.code))
+            used = usage or (running.estimate(model) if running and sent else UsagePiece(model))
             if running is not None and usage is None:
-                list(running.settle(used))
+                running.settle(used)
             self._ledger.add(
                 Row(
                     at=begun,
@@ -256,17 +264,6 @@ class Calls:
     def _is_left(self, model: str) -> bool:
         breaker = self._breakers.get(provider_of(model))
         return breaker is not None and breaker.is_open
-
-
-def _metered(running: Running, piece: Piece) -> list[NoticePiece]:
-    match piece:
-        case TextPiece(text):
-            return list(running.wrote(len(text)))
-        case CallPiece(call):
-            return list(running.wrote(len(call.name) + len(call.arguments)))
-        case UsagePiece():
-            return list(running.settle(piece))
-    return []
 
 
 def _make_room(kept: dict[str, Places] | dict[str, Breaker], provider: str, idle: Callable[..., bool]) -> None:

@@ -153,14 +153,19 @@ class Ledger:
         async with self._writing:
             while self._waiting:
                 some = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
-                # Finished even where the caller is cancelled: else nobody would know whether they were written.
-                await asyncio.shield(asyncio.create_task(self._insert(some)))
+                writing = asyncio.create_task(self._insert(some))
+                try:
+                    await asyncio.shield(writing)
+                except asyncio.CancelledError:
+                    # Finished all the same: else nobody would know whether they were written.
+                    await asyncio.wait({writing})
+                    raise
 
     async def ping(self) -> None:
         """Raises `Unavailable` when the database does not take what it is given."""
         await self.flush()
         if self._lost:
-            raise Unavailable(f"{self._lost} rows of the ledger were lost while it could not be written.")
+            raise Unavailable(f"{self._lost} rows of the ledger were lost.", hint="The log says which or why.")
 
     async def sums(self, by: str, since_day: str, *, user: str | None = None) -> Sequence[Sum]:
         """The calls from the ISO date `since_day` on, by one of `BY`, the dearest first; of one `user`, or of all.
@@ -197,15 +202,42 @@ class Ledger:
 
     async def _insert(self, rows: Sequence[Row]) -> None:
         try:
-            await self._database.write_many(_INSERT, [{**asdict(r), "estimated": int(r.estimated)} for r in rows])
+            await self._database.write_many(_INSERT, [_params(r) for r in rows])
         except Unavailable as error:
-            self._waiting.extendleft(reversed(rows))
-            raise Unavailable(
-                f"The ledger can't be written; {len(self._waiting)} rows wait.", hint="Check the disk."
-            ) from error
+            left = await self._one_by_one(rows)
+            if left:
+                self._waiting.extendleft(reversed(left))
+                raise Unavailable(
+                    f"The ledger can't be written; {len(self._waiting)} rows wait.", hint="Check the disk."
+                ) from error
         if time.monotonic() - self._pruned > _PRUNE_SECONDS:
             self._pruned = time.monotonic()
             await self._database.write(_PRUNE, {"before": time.time() - self._keep_days * 86_400})
+
+    async def _one_by_one(self, rows: Sequence[Row]) -> list[Row]:
+        """Writes rows that could not be written together. Gives those back for which the database is to blame; one
+        that it refuses while it takes others is no row, and must not keep the others from being written."""
+        refused: list[Row] = []
+        written = 0
+        for row in rows:
+            try:
+                await self._database.write(_INSERT, _params(row))
+                written += 1
+            except Unavailable:
+                refused.append(row)
+        if not written and (len(rows) > 1 or not await self._takes_rows()):
+            return refused
+        for row in refused:
+            log.error("a row of the ledger was refused by the database and is lost: %s", row)
+        self._lost += len(refused)
+        return []
+
+    async def _takes_rows(self) -> bool:
+        try:
+            await self._database.write(_PRUNE, {"before": 0.0})
+        except Unavailable:
+            return False
+        return True
 
     async def _write_on(self) -> None:
         while True:
@@ -217,6 +249,10 @@ class Ledger:
                 log.error("%s", error)
                 await asyncio.sleep(_AGAIN_SECONDS)
                 self._news.set()
+
+
+def _params(row: Row) -> dict[str, Any]:
+    return {**asdict(row), "estimated": int(row.estimated)}
 
 
 def _sum(row: Sequence[Any]) -> Sum:

@@ -34,11 +34,11 @@ class Ticket:
         until = asyncio.get_running_loop().time() + seconds
         last = -1
         while not self.held:
+            self._news.clear()
             before = self._places.before(self)
             if before != last:
                 last = before
                 yield before
-            self._news.clear()
             if self.held:
                 return
             try:
@@ -73,10 +73,14 @@ class Places:
         return sum(map(len, self._queues.values()))
 
     def join(self, caller: str, size: int, most: int) -> Ticket:
-        """A ticket among `size` places. Raises `ModelBusy` when `most` calls wait already."""
+        """A ticket among `size` places.
+
+        Raises `ModelBusy` when `most` calls wait already, or half as many of this caller: nobody fills the queue alone.
+        """
         self._size = size
         ticket = Ticket(self, caller)
-        if len(self) >= most and self._taken >= size:
+        own = len(self._queues.get(caller, ()))
+        if self._taken >= size and (len(self) >= most or own >= max(1, most // 2)):
             raise ModelBusy(f"{len(self)} calls wait for {self.name} already.", hint="Ask again later.", retry_after=10)
         self._queues.setdefault(caller, deque()).append(ticket)
         self._admit()

@@ -22,6 +22,7 @@ from opswarm.errors import (
     ModelReplyInvalid,
     ModelUnknown,
     ModelUnreachable,
+    OpswarmError,
 )
 from opswarm.models.chat import ChatRequest, Message, Piece, ToolCall
 from opswarm.models.chunks import Reply, read_chunk
@@ -35,6 +36,7 @@ _import = asyncio.Lock()
 _loaded: list[Any] = []
 
 _MOST_WAIT = 86_400.0
+_CLOSE_SECONDS = 1.0
 _SLACK_SECONDS = 15.0
 """How much longer than this module LiteLLM waits: it calls a model that is silent midway a broken network."""
 
@@ -62,8 +64,14 @@ class Provider:
             return Mode.NATIVE, Mode.TOOL
         return (Mode.TOOL, Mode.WORDS)
 
-    async def stream(self, request: ChatRequest, model: str) -> AsyncGenerator[Piece, None]:
-        """The reply of `model`, a LiteLLM name. Raises a `ModelFailed` that a person can act on."""
+    async def stream(
+        self, request: ChatRequest, model: str, wrote: Callable[[int], None]
+    ) -> AsyncGenerator[Piece, None]:
+        """The reply of `model`, a LiteLLM name. Raises a `ModelFailed` that a person can act on.
+
+        `wrote` is told how many characters came with each chunk, also of what becomes a piece only at the end or
+        never; what it raises ends the reply.
+        """
         litellm = await _load()
         arguments = {**self._arguments(request, model), "stream": True, "stream_options": {"include_usage": True}}
         silence = self._settings.timeout_seconds
@@ -71,10 +79,10 @@ class Provider:
         try:
             async with asyncio.timeout_at(first_by):
                 chunks = await litellm.acompletion(**arguments)
-            async with aclosing(_pieces(chunks, model, silence, first_by)) as pieces:
+            async with aclosing(_pieces(chunks, model, silence, first_by, wrote)) as pieces:
                 async for piece in pieces:
                     yield piece
-        except ModelFailed:
+        except OpswarmError:
             raise
         except TimeoutError as error:
             raise ModelUnreachable(
@@ -182,21 +190,34 @@ def _nothing_more(self: Any, model: str, api_base: str | None = None, api_key: s
     """Of an Ollama model its map is believed, where it is in it."""
 
 
-async def _pieces(chunks: Any, model: str, silence: float, first_by: float) -> AsyncGenerator[Piece, None]:
+async def _pieces(
+    chunks: Any, model: str, silence: float, first_by: float, wrote: Callable[[int], None]
+) -> AsyncGenerator[Piece, None]:
     reply = Reply(model)
     source = aiter(chunks)
     deadline = first_by
-    while True:
-        try:
-            async with asyncio.timeout_at(deadline):
-                chunk = await anext(source)
-        except StopAsyncIteration:
-            break
-        for piece in reply.add(read_chunk(chunk)):
-            yield piece
-        deadline = asyncio.get_running_loop().time() + silence
+    try:
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    chunk = await anext(source)
+            except StopAsyncIteration:
+                break
+            read = read_chunk(chunk)
+            wrote(read.written)
+            for piece in reply.add(read):
+                yield piece
+            deadline = asyncio.get_running_loop().time() + silence
+    finally:
+        await _hung_up(chunks)
     for piece in reply.end():
         yield piece
+
+
+async def _hung_up(chunks: Any) -> None:
+    """Ends the provider's stream at once: left to itself it goes on, and costs, until it is collected."""
+    if (close := getattr(chunks, "aclose", None)) is not None:
+        await asyncio.wait({asyncio.create_task(close())}, timeout=_CLOSE_SECONDS)
 
 
 def translate(error: Exception, model: str) -> ModelFailed:

@@ -5,6 +5,7 @@ A caller's schema is data: it is never fetched from anywhere, and its patterns r
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
@@ -17,6 +18,7 @@ from jsonschema import Draft202012Validator, SchemaError, ValidationError
 from jsonschema.validators import extend
 from referencing import Registry
 from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
 
 from opswarm.errors import InvalidInput, ModelFailed, ModelReplyInvalid
 from opswarm.models.chat import (
@@ -29,6 +31,7 @@ from opswarm.models.chat import (
     StopPiece,
     TextPiece,
     ToolSchema,
+    UsagePiece,
 )
 
 TOOL = "give_answer"
@@ -36,6 +39,8 @@ TOOL = "give_answer"
 
 _MAX_REPLY = 200_000
 _MAX_FAULTS = 5
+_MOST_LOOKS = 200_000
+"""Keywords looked at for one reply: about a second's work."""
 
 Ask = Callable[[ChatRequest], AsyncGenerator[Piece, None]]
 
@@ -48,13 +53,32 @@ class Mode(StrEnum):
     WORDS = "words"
 
 
+class _TooMuch(Exception):
+    """A schema that says the same over and over costs more to check than a reply is worth."""
+
+
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
     if isinstance(instance, str) and not re2.search(pattern, instance):
         yield ValidationError(f"does not match the pattern {pattern!r}")
 
 
-_extend: Any = extend
-_Validator = _extend(Draft202012Validator, {"pattern": _pattern})
+def _counting(most: int) -> Any:
+    """A validator class that gives up after `most` looks at a keyword."""
+    left = most
+
+    def counted(keyword: Any) -> Any:
+        def look(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise _TooMuch
+            return keyword(validator, value, instance, schema)
+
+        return look
+
+    keywords = {**Draft202012Validator.VALIDATORS, "pattern": _pattern}
+    extended: Any = extend
+    return extended(Draft202012Validator, {name: counted(keyword) for name, keyword in keywords.items()})
 
 
 class Shape:
@@ -65,12 +89,12 @@ class Shape:
         try:
             Draft202012Validator.check_schema(self.schema)
             _refuse(self.schema)
+            _resolve(self.schema)
         except SchemaError as error:
             where = ".".join(map(str, error.absolute_path)) or "its top"
             raise InvalidInput(f"response_format: the schema is not a JSON schema; look at {where}.") from None
         except RecursionError:
             raise InvalidInput("response_format: the schema nests too deep.") from None
-        self._validator = _Validator(self.schema, registry=Registry())
 
     def faults(self, text: str) -> str:
         """What is wrong with a reply, in a sentence for the model; "" when it fits."""
@@ -79,7 +103,12 @@ class Shape:
         except (ValueError, RecursionError):
             return "It is not valid JSON."
         try:
-            errors = sorted(self._validator.iter_errors(found), key=lambda e: list(map(str, e.absolute_path)))
+            validator = _counting(_MOST_LOOKS)(self.schema, registry=Registry())
+            errors = sorted(validator.iter_errors(found), key=lambda e: list(map(str, e.absolute_path)))
+        except _TooMuch:
+            raise InvalidInput(
+                "response_format: the schema takes too long to check.", hint="Use a simpler one."
+            ) from None
         except Unresolvable:
             raise InvalidInput("response_format: the schema refers to what is not in it.") from None
         except RecursionError:
@@ -107,6 +136,28 @@ def _refuse(schema: Any) -> None:
     elif isinstance(schema, list):
         for value in schema:
             _refuse(value)
+
+
+def _resolve(schema: dict[str, Any]) -> None:
+    """Raises `InvalidInput` for references to what is not in the schema."""
+    resource = DRAFT202012.create_resource(schema)
+    resolver = Registry().with_resource("", resource).resolver()
+    for reference in _references(schema):
+        try:
+            resolver.lookup(reference)
+        except Unresolvable:
+            raise InvalidInput("response_format: the schema refers to what is not in it.") from None
+
+
+def _references(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        if isinstance(found := schema.get("$ref"), str):
+            yield found
+        for value in schema.values():
+            yield from _references(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _references(value)
 
 
 def wanted(request: ChatRequest) -> Shape | None:
@@ -140,6 +191,7 @@ async def answered(
 
 async def _in_mode(request: ChatRequest, shape: Shape, mode: Mode, ask: Ask) -> AsyncGenerator[Piece, None]:
     turn = _shaped(request, shape, mode)
+    used: UsagePiece | None = None
     for attempt in (1, 2):
         text: list[str] = []
         calls: list[CallPiece] = []
@@ -157,17 +209,21 @@ async def _in_mode(request: ChatRequest, shape: Shape, mode: Mode, ask: Ask) -> 
                         calls.append(piece)
                     case StopPiece():
                         last = piece
+                    case UsagePiece():
+                        used = _added(used, piece)
                     case _:
                         yield piece
         others = [c for c in calls if c.call.name != TOOL]
+        given = next((c.call.arguments for c in calls), None)
+        reply = unfenced("".join(text)) if given is None else given
+        faults = "" if others else await asyncio.to_thread(shape.faults, reply)
+        if not faults and used is not None:
+            yield used
         if others:
             for call in others:
                 yield call
             yield StopPiece("tool_calls", last.model if last else "")
             return
-        given = next((c.call.arguments for c in calls), None)
-        reply = unfenced("".join(text)) if given is None else given
-        faults = shape.faults(reply)
         if not faults:
             yield TextPiece(reply)
             yield StopPiece("stop", last.model if last else "")
@@ -177,6 +233,19 @@ async def _in_mode(request: ChatRequest, shape: Shape, mode: Mode, ask: Ask) -> 
             turn = _repair(turn, reply, faults)
     raise ModelReplyInvalid(
         "The model's reply is not the JSON that was asked for, twice.", hint="Use another model, or a simpler schema."
+    )
+
+
+def _added(before: UsagePiece | None, more: UsagePiece) -> UsagePiece:
+    """What both calls used: whoever asked pays for both."""
+    if before is None:
+        return more
+    return UsagePiece(
+        more.model,
+        before.input_tokens + more.input_tokens,
+        before.output_tokens + more.output_tokens,
+        before.cached_tokens + more.cached_tokens,
+        before.cache_written_tokens + more.cache_written_tokens,
     )
 
 

@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from opswarm.a2a.server import A2AServer
 from opswarm.agent.service import answers, prompt
+from opswarm.bounded import Bounded
 from opswarm.errors import OpswarmError, PermissionDenied, SettingsInvalid, Unauthenticated
 from opswarm.fetch import Fetcher
 from opswarm.guard.exchange import GRANT, JWT_TYPE, Exchange
@@ -84,7 +85,7 @@ def create_app(settings: Settings) -> Service:
     """The orchestrator as a service."""
     key = signing_key(settings)
     verifier = Verifier(key.public_pem())
-    http = httpx.AsyncClient(timeout=httpx.Timeout(10.0), trust_env=False)
+    http = httpx.AsyncClient(timeout=httpx.Timeout(10.0), transport=Bounded())
     addresses = {n: url or settings.address(n) for n, url in settings.orchestrator.agents.items()}
     outside = settings.orchestrator.outside
     for agent in outside.values():

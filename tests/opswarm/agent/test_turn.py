@@ -160,6 +160,14 @@ async def test_an_endless_answer_is_cut_and_the_turn_survives() -> None:
     assert text(events).endswith("was cut off.)")
 
 
+@pytest.mark.parametrize("depth", [70, 500, 3_000])
+async def test_arguments_that_nest_deep_are_told_to_the_model_and_the_turn_survives(depth: int) -> None:
+    deep = ToolCall("c1", "read", '{"n":' + "[" * depth + "]" * depth + "}")
+    model = Model([CallPiece(deep)], [TextPiece("sorry")])
+    events = await run(model)
+    assert isinstance(events[-1], Finished) and text(events) == "sorry"
+
+
 async def test_a_step_can_have_a_model_of_its_own() -> None:
     model = Model([CallPiece(call("read", n=1))], [TextPiece("done")])
     await run(model, model="deep", steps={1: "fast"})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -10,14 +12,19 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
 
 from opswarm.errors import BudgetExceeded
-from opswarm.models.chat import NoticePiece, Piece, UsagePiece
+from opswarm.models.chat import ChatRequest, Message, NoticePiece, Piece, UsagePiece
 from opswarm.models.client import GatewayClient
-from opswarm.settings import Budget, Budgets, Price
+from opswarm.settings import Budget, Budgets, Price, TaskBudget
 from services.model_gateway.budgets import Meter, Scope, Spent
 from services.model_gateway.prices import Tariff, tariff
-from tests.services.model_gateway.gate import LITELLM_WARNS, asking, gateway, text
+from tests.services.model_gateway.gate import LITELLM_WARNS, asking, gateway, gateway_to, text
+from tests.support.hosting import until
 from tests.support.scripted_models import Reply
 
 pytestmark = LITELLM_WARNS
@@ -27,7 +34,7 @@ NONE = Budget(tokens=None, usd=None)
 
 
 def budgets(**given: Budget) -> Budgets:
-    return Budgets(**{"task": NONE, **given})  # type: ignore[arg-type]
+    return Budgets(**{"task": TaskBudget(tokens=None), **given})  # type: ignore[arg-type]
 
 
 async def test_a_reply_in_flight_is_cut_when_the_budget_ends(tmp_path: Path) -> None:
@@ -73,6 +80,39 @@ async def test_a_budget_that_is_used_up_is_not_dodged_by_the_next_model_of_the_c
         assert gate.script.requests == []
 
 
+async def test_a_prompt_that_is_larger_than_what_is_left_is_not_sent(tmp_path: Path) -> None:
+    limits = budgets(task=TaskBudget(tokens=1_000, usd=None))
+    async with gateway(tmp_path, Reply(text=("x",)), budgets=limits) as gate:
+        with pytest.raises(BudgetExceeded, match="too little left"):
+            await _all(gate.as_agent("devops", "t1"), "y" * 100_000)
+        assert gate.script.requests == []
+
+
+@pytest.mark.parametrize("kind", ["arguments", "reasoning"])
+async def test_what_is_not_shown_is_counted_while_it_streams(tmp_path: Path, kind: str) -> None:
+    sent: list[int] = []
+
+    async def completions(request: Request) -> Response:
+        async def events() -> AsyncIterator[bytes]:
+            for number in range(1_000):
+                sent.append(number)
+                call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "z" * 100}}
+                delta = {"tool_calls": [call]} if kind == "arguments" else {"reasoning_content": "z" * 100}
+                chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m",
+                         "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}  # fmt: skip
+                yield b"data: " + json.dumps(chunk).encode() + b"\n\n"
+                await asyncio.sleep(0.001)
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    provider = Starlette(routes=[Route("/{path:path}", completions, methods=["POST"])])
+    limits = budgets(swarm_day=Budget(tokens=1_000, usd=None))
+    async with gateway_to(tmp_path, provider, budgets=limits) as gate:
+        with pytest.raises(BudgetExceeded, match="used up"):
+            await gate.ask("openai/m")
+    assert len(sent) < 500, "the provider was cut off long before its end"
+
+
 async def test_near_the_end_of_a_budget_a_warning_is_given_once(tmp_path: Path) -> None:
     limits = budgets(swarm_day=Budget(tokens=40, usd=None))
     async with gateway(tmp_path, Reply(text=("hello",)), budgets=limits) as gate:
@@ -82,7 +122,7 @@ async def test_near_the_end_of_a_budget_a_warning_is_given_once(tmp_path: Path) 
 
 
 async def test_each_task_has_a_budget_of_its_own(tmp_path: Path) -> None:
-    limits = budgets(task=Budget(tokens=20, usd=None))
+    limits = budgets(task=TaskBudget(tokens=20, usd=None))
     async with gateway(tmp_path, Reply(text=("hello",)), budgets=limits) as gate:
         first, second = gate.as_agent("devops", "t1"), gate.as_agent("devops", "t2")
         await _all(first)
@@ -102,16 +142,16 @@ async def test_what_was_spent_today_counts_after_a_restart(tmp_path: Path) -> No
 
 
 async def test_money_is_counted_where_a_price_is_known(tmp_path: Path) -> None:
-    limits = budgets(swarm_day=Budget(tokens=None, usd=0.001))
+    limits = budgets(swarm_day=Budget(tokens=None, usd=0.004))
     prices = {MODEL: Price(input=100.0, output=100.0)}
     async with gateway(tmp_path, Reply(text=("hello",)), budgets=limits, prices=prices) as gate:
         await gate.ask(MODEL)
-        with pytest.raises(BudgetExceeded, match=r"0\.001 USD"):
+        with pytest.raises(BudgetExceeded, match=r"0\.004 USD"):
             await gate.ask(MODEL)
 
 
-async def _all(client: GatewayClient) -> list[Piece]:
-    return [p async for p in client.stream(asking(MODEL))]
+async def _all(client: GatewayClient, text: str = "what is broken?") -> list[Piece]:
+    return [p async for p in client.stream(ChatRequest((Message("user", text),), model=MODEL))]
 
 
 def meter(limits: Budgets, now: list[float]) -> Meter:
@@ -124,7 +164,7 @@ def test_a_day_begins_at_midnight_of_its_time_zone() -> None:
     counts = meter(limits, now)
     assert counts.day() == "2026-03-29" and datetime.fromtimestamp(now[0], UTC).day == 29
     counts.begin("a", "t", 10, None)
-    with pytest.raises(BudgetExceeded, match="midnight, Europe/Berlin"):
+    with pytest.raises(BudgetExceeded, match=r"used up.*midnight, Europe/Berlin"):
         counts.begin("a", "u", 1, None)
     now[0] += 60
     counts.begin("a", "u", 1, None)
@@ -134,10 +174,10 @@ def test_calls_in_flight_count_together() -> None:
     counts = meter(Budgets(swarm_day=Budget(tokens=1_000, usd=None)), [0.0])
     running = [counts.begin(f"a{i}", f"t{i}", 10, None) for i in range(4)]
     for call in running[:3]:
-        list(call.wrote(1_000))
+        call.wrote(1_000)
     with pytest.raises(BudgetExceeded):
         for call in running:
-            list(call.wrote(1_000))
+            call.wrote(1_000)
 
 
 @given(
@@ -152,10 +192,10 @@ def test_however_a_call_streams_in_the_end_its_usage_is_what_counts(
     rate = Tariff(0.5, 2.0, 0.1, 0.6)
     call = counts.begin("a", "t", read, rate)
     for size in pieces:
-        list(call.wrote(size))
+        call.wrote(size)
     usage = UsagePiece("m", *told) if told else call.estimate("m")
-    list(call.settle(usage))
-    spent = counts._spent[Scope("task", "t")]
+    call.settle(usage)
+    spent = counts._tasks[Scope("task", "t")]
     assert spent.tokens == usage.input_tokens + usage.output_tokens
     assert spent.usd == pytest.approx(rate.of(usage), abs=1e-3)
 
@@ -168,6 +208,19 @@ def test_a_price_that_nobody_knows_is_none_and_cached_tokens_are_cheaper() -> No
     assert Tariff(1.0, 0.0, 0.1, 1.25).of(UsagePiece("", 10, 0, 6, 3)) == pytest.approx(1 + 0.6 + 3.75)
 
 
+def test_prices_come_from_litellms_map_under_every_name_it_has() -> None:
+    import litellm
+
+    for model in ("anthropic/claude-sonnet-4-5", "vertex_ai/gemini-2.5-pro", "openai/gpt-4o", "gemini/gemini-2.5-pro"):
+        found = tariff(model, {})
+        key = litellm.get_model_info(model=model)["key"]
+        assert found is not None and found.read == litellm.model_cost[key]["input_cost_per_token"], model
+    long = tariff("gemini/gemini-2.5-pro", {})
+    assert long is not None and long.of(UsagePiece("", 300_000)) > 300_000 * long.read
+    assert tariff("ollama_chat/never-heard-of", {}) is None
+    assert tariff("openai/never-heard-of", {}) is None
+
+
 def test_a_share_is_of_the_limit_that_is_nearer() -> None:
     assert Spent(50, 0.9).share(Budget(tokens=100, usd=1.0)) == pytest.approx(0.9)
     assert Spent(50, 0.9).share(NONE) == 0
@@ -178,5 +231,39 @@ def test_text_is_not_counted_twice() -> None:
     counts = meter(budgets(), [0.0])
     call = counts.begin("", "", 0, None)
     for _ in range(10):
-        list(call.wrote(1))
-    assert counts._spent[Scope("swarm_day", day=counts.day())].tokens == 2
+        call.wrote(1)
+    assert counts._days[Scope("swarm_day", day=counts.day())].tokens == 2
+
+
+async def test_a_call_that_is_given_up_before_its_first_word_is_counted(tmp_path: Path) -> None:
+    asked = asyncio.Event()
+
+    async def completions(request: Request) -> Response:
+        asked.set()
+        await asyncio.sleep(30)
+        return Response()
+
+    provider = Starlette(routes=[Route("/{path:path}", completions, methods=["POST"])])
+    async with gateway_to(tmp_path, provider, budgets=budgets(swarm_day=Budget(tokens=10_000, usd=None))) as gate:
+        asking_ = asyncio.create_task(_all(gate.as_agent("devops", "t1"), "y" * 8_000))
+        await asyncio.wait_for(asked.wait(), 60)
+        asking_.cancel()
+        await asyncio.wait([asking_])
+
+        async def counted() -> bool:
+            rows = (await gate.http.get("/v1/costs")).json()["rows"]
+            return bool(rows) and rows[0]["input_tokens"] > 1_900
+
+        await until(counted)
+
+
+def test_a_used_up_day_is_not_forgotten_for_many_tasks() -> None:
+    counts = meter(budgets(agent_day=Budget(tokens=10, usd=None)), [0.0])
+    counts.load({Scope("agent_day", "a", counts.day()): Spent(10, 0.0)})
+    counts.load({Scope("task", str(n)): Spent(1, 0.0) for n in range(20_000)})
+    with pytest.raises(BudgetExceeded):
+        counts.begin("a", "t", 1, None)
+
+
+def test_a_task_keeps_its_limit_in_tokens_when_only_its_money_is_set() -> None:
+    assert Budgets.model_validate({"task": {"usd": 2}}).task.tokens == 1_000_000

@@ -148,6 +148,26 @@ async def test_who_waits_too_long_or_finds_too_many_waiting_is_refused() -> None
     assert len(places) == 0
 
 
+def test_nobody_fills_the_queue_alone() -> None:
+    places = Places("x")
+    for _ in range(1 + 5):
+        places.join("bulk", 1, 10)
+    with pytest.raises(ModelBusy):
+        places.join("bulk", 1, 10)
+    places.join("one", 1, 10)
+
+
+async def test_a_place_that_comes_nearer_while_one_looks_away_is_told() -> None:
+    places = Places("x")
+    running, first, second = (places.join(c, 1, 10) for c in "abc")
+    waiting = second.waiting(5)
+    assert await anext(waiting) == 1
+    running.leave()
+    assert await anext(waiting) == 0
+    first.leave()
+    assert [n async for n in waiting] == []
+
+
 async def test_a_caller_that_leaves_gives_its_place_up(tmp_path: Path) -> None:
     hold = asyncio.Event()
     async with gateway(tmp_path, Reply(text=("a", "b"), hold=hold), Reply(text=("c",)), wire=ollama) as gate:

@@ -142,3 +142,27 @@ def test_a_tier_that_is_auto_takes_what_is_configured(monkeypatch: pytest.Monkey
     for name in ("nonsense", "a" * 201):
         with pytest.raises(ModelUnknown):
             chain(name, Models())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "oobabooga/http://127.0.0.1:1/x",
+        "huggingface/https://evil.example/x",
+        "bedrock/anthropic.claude-sonnet-4-5",
+        "custom/x",
+        "ollama_chat//x",
+        "ollama_chat/../x",
+        "openai/http://127.0.0.1/x",
+    ],
+)
+def test_a_caller_can_not_make_the_gateway_call_any_address_or_use_any_key(name: str) -> None:
+    with pytest.raises(ModelUnknown):
+        chain(name, Models(ollama_api_base="http://x", openai_api_base="http://y"))
+
+
+def test_a_provider_that_the_settings_name_may_be_named_by_callers() -> None:
+    settings = Models(standard=("gemini/gemini-2.5-pro",), providers=("groq",))
+    assert chain("gemini/gemini-2.5-flash", settings) and chain("groq/llama-3.3-70b-versatile", settings)
+    with pytest.raises(ModelUnknown, match="not in use here"):
+        chain("anthropic/claude-x", settings)

@@ -61,6 +61,14 @@ async def test_what_counts_against_budgets_is_read_back(ledger: Ledger) -> None:
     assert spent[Scope("swarm_day", day="2033-05-18")] == Spent(24, 1.0)
 
 
+async def test_a_row_that_is_none_keeps_no_other_from_being_written(ledger: Ledger) -> None:
+    for each in (row(), row(input_tokens=2**70), row()):
+        ledger.add(each)
+    with pytest.raises(Unavailable, match="1 rows of the ledger were lost"):
+        await ledger.ping()
+    assert [s.calls for s in await ledger.sums("agent", "2033-01-01")] == [2]
+
+
 async def test_rows_outlive_the_process_and_are_written_without_being_asked(tmp_path: Path) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path / 'ledger.db'}"
     first = Ledger(url, keep_days=36_500)

@@ -90,7 +90,7 @@ async def test_an_odd_chunk_of_litellm_is_a_reply_that_can_not_be_read(odd: Any)
         yield odd
 
     with pytest.raises(ModelReplyInvalid):
-        _ = [p async for p in _pieces(chunks(), "a/b", 5, float("inf"))]
+        _ = [p async for p in _pieces(chunks(), "a/b", 5, float("inf"), lambda n: None)]
 
 
 async def test_a_chunk_with_no_function_and_no_counts_is_read() -> None:
@@ -98,5 +98,5 @@ async def test_a_chunk_with_no_function_and_no_counts_is_read() -> None:
         yield given(content="well", tool_calls=[SimpleNamespace(index=None, id=None, function=None)])
         yield given(delta=None, finish="stop", usage=SimpleNamespace(prompt_tokens=None))
 
-    pieces = [p async for p in _pieces(chunks(), "a/b", 5, float("inf"))]
+    pieces = [p async for p in _pieces(chunks(), "a/b", 5, float("inf"), lambda n: None)]
     assert pieces[0] == TextPiece("well") and len(pieces) == 4

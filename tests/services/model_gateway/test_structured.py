@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from opswarm.errors import InvalidInput, ModelReplyInvalid
-from opswarm.models.chat import CallPiece, NoticePiece, StopPiece
+from opswarm.models.chat import CallPiece, NoticePiece, StopPiece, UsagePiece
 from services.model_gateway.structured import TOOL as ANSWER_TOOL
 from services.model_gateway.structured import Shape, unfenced
 from tests.services.model_gateway.gate import LITELLM_WARNS, TOOL, gateway, text
@@ -57,6 +57,7 @@ async def test_a_reply_that_does_not_fit_is_asked_for_once_more_with_what_is_wro
         again = gate.script.requests[1]["messages"]
     assert json.loads(text(pieces)) == FITS
     assert [p.code for p in pieces if isinstance(p, NoticePiece)] == ["repair"]
+    assert [(p.input_tokens, p.output_tokens) for p in pieces if isinstance(p, UsagePiece)] == [(34, 10)], "both calls"
     assert "'maybe' is not one of" in again[-1]["content"] and "'count' is a required" in again[-1]["content"]
 
 
@@ -118,11 +119,18 @@ async def test_a_schema_that_can_not_be_used_is_refused_before_a_model_is_asked(
 @pytest.mark.parametrize("where", ["http://127.0.0.1:1/x", "file:///etc/passwd", "#/nowhere"])
 def test_a_schema_never_reaches_out(where: str) -> None:
     with pytest.raises(InvalidInput, match="not in it"):
-        Shape({"$ref": where}).faults("{}")
+        Shape({"properties": {"a": {"$ref": where}}})
 
 
 def test_a_schema_that_turns_in_a_circle_ends() -> None:
     assert Shape({"$ref": "#"}).faults("{}") == "It nests too deep."
+
+
+def test_a_schema_that_says_the_same_over_and_over_is_given_up() -> None:
+    definitions: dict[str, Any] = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 8} for n in range(8)}
+    definitions["d8"] = {"type": "object"}
+    with pytest.raises(InvalidInput, match="too long to check"):
+        Shape({"$ref": "#/$defs/d0", "$defs": definitions}).faults("{}")
 
 
 def test_a_pattern_that_would_run_for_ever_does_not() -> None:
