@@ -34,7 +34,6 @@ class LiveSettings:
         self._follow = tuple(follow)
         self._read = read
         self._clock = clock
-        self._path = config_file()
         self._seen = self._stamp()
         self._looked = clock()
         self.trouble = ""
@@ -42,16 +41,17 @@ class LiveSettings:
     def __call__(self) -> Settings:
         if self._clock() - self._looked >= _LOOK_SECONDS:
             self._looked = self._clock()
-            if self._path is not None and (stamp := self._stamp()) != self._seen:
+            if (stamp := self._stamp()) != self._seen:
                 self._seen = stamp
                 self._reload()
         return self._settings
 
     def _stamp(self) -> tuple[int, int, int]:
-        """What tells one version of the file from another; a ConfigMap's are links to new files."""
+        """What tells one version of the file from another, and from none; a ConfigMap's are links to new files."""
         try:
-            found = os.stat(self._path) if self._path is not None else None
-        except OSError:
+            path = config_file()
+            found = os.stat(path) if path is not None else None
+        except (OSError, SettingsInvalid):
             found = None
         return (found.st_mtime_ns, found.st_size, found.st_ino) if found else (0, 0, 0)
 

@@ -74,7 +74,10 @@ class Gateway:
         return JSONResponse({"object": "list", "data": entries})
 
     async def costs(self, request: Request) -> Response:
-        """`GET /v1/costs?by=…&days=…`: what calls came to. A person who may only look sees their own."""
+        """`GET /v1/costs?by=…&days=…`: what calls came to.
+
+        All of them are for an operator's own eyes; an agent, and a person who may only look, see those of its user.
+        """
         by = request.query_params.get("by", "model")
         if by not in BY:
             raise InvalidInput("by: that is not something to add up by.", hint=f"Use {', '.join(BY)}.")
@@ -84,7 +87,7 @@ class Gateway:
         today = date.fromisoformat(self._meter.day())
         since = (today - timedelta(days=int(days) - 1)).isoformat()
         principal = principals.current()
-        own = principal is None or not principal.roles & {Role.OPERATOR, Role.ADMIN}
+        own = principal is None or not principal.is_direct_person or not principal.roles & {Role.OPERATOR, Role.ADMIN}
         user = (principal.subject if principal else "") if own else None
         sums = await self._ledger.sums(by, since, user=user)
         rows = [

@@ -201,6 +201,14 @@ class Running:
         """Whether anything of the reply came."""
         return self._characters > 0
 
+    def close(self, usage: UsagePiece) -> None:
+        """The call ended without the provider's count; nobody is there to be warned."""
+        self._count(usage)
+
+    def denies(self, usage: UsagePiece) -> bool:
+        """Whether a provider's count can't be: it wrote, and says that it wrote nothing."""
+        return self._characters >= CHARACTERS_PER_TOKEN and usage.output_tokens == 0
+
     def news(self) -> list[NoticePiece]:
         """The warnings since this was asked last."""
         told, self._told = self._told, []

@@ -186,7 +186,7 @@ class Calls:
             price = tariff(model, self._settings().models.prices)
             sent = estimate_tokens(request.messages, request.tools)
             running = self._meter.begin(caller.agent, caller.task, sent, price)
-        begun, clock = time.time(), time.monotonic()
+        begun, day, clock = time.time(), self._meter.day(), time.monotonic()
         first: float | None = None
         usage: UsagePiece | None = None
         outcome = "left"
@@ -198,7 +198,7 @@ class Calls:
         try:
             async with aclosing(source) as pieces:
                 async for piece in pieces:
-                    if isinstance(piece, UsagePiece):
+                    if isinstance(piece, UsagePiece) and not (running and running.denies(piece)):
                         usage = piece
                     elif first is None:
                         first = time.monotonic() - clock
@@ -217,11 +217,11 @@ class Calls:
             sent = running is not None and (running.began or outcome in ("left", BudgetExceeded.code))
             used = usage or (running.estimate(model) if running and sent else UsagePiece(model))
             if running is not None and usage is None:
-                running.settle(used)
+                running.close(used)
             self._ledger.add(
                 Row(
                     at=begun,
-                    day=self._meter.day(),
+                    day=day,
                     agent=caller.agent,
                     person=caller.user,
                     task=caller.task,

@@ -42,6 +42,11 @@ _MAX_FAULTS = 5
 _MOST_LOOKS = 200_000
 """Keywords looked at for one reply: about a second's work."""
 
+_QUIET = re2.Options()
+_QUIET.log_errors = False
+_NAMED = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
+_VALUES = frozenset({"const", "default", "enum", "examples"})
+
 Ask = Callable[[ChatRequest], AsyncGenerator[Piece, None]]
 
 
@@ -58,7 +63,7 @@ class _TooMuch(Exception):
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
-    if isinstance(instance, str) and not re2.search(pattern, instance):
+    if isinstance(instance, str) and not re2.compile(pattern, options=_QUIET).search(instance):
         yield ValidationError(f"does not match the pattern {pattern!r}")
 
 
@@ -122,20 +127,30 @@ def _where(error: ValidationError) -> str:
 
 def _refuse(schema: Any) -> None:
     """Raises `InvalidInput` for patterns that this can't run in linear time."""
-    if isinstance(schema, dict):
-        if "patternProperties" in schema and isinstance(schema["patternProperties"], dict):
+    for part in _schemas(schema):
+        if "patternProperties" in part:
             raise InvalidInput("response_format: patternProperties is not supported.")
-        pattern = schema.get("pattern")
-        if isinstance(pattern, str):
+        if isinstance(pattern := part.get("pattern"), str):
             try:
-                re2.compile(pattern)
+                re2.compile(pattern, options=_QUIET)
             except re2.error:
                 raise InvalidInput("response_format: a pattern of the schema is not supported (RE2 syntax).") from None
-        for value in schema.values():
-            _refuse(value)
-    elif isinstance(schema, list):
-        for value in schema:
-            _refuse(value)
+
+
+def _schemas(schema: Any) -> Iterator[dict[str, Any]]:
+    """The schema and all that are in it; values that are only compared with, and names, are none."""
+    if isinstance(schema, list):
+        for item in schema:
+            yield from _schemas(item)
+    if not isinstance(schema, dict):
+        return
+    yield schema
+    for keyword, value in schema.items():
+        if keyword in _NAMED and isinstance(value, dict):
+            for inner in value.values():
+                yield from _schemas(inner)
+        elif keyword not in _VALUES:
+            yield from _schemas(value)
 
 
 def _resolve(schema: dict[str, Any]) -> None:
@@ -150,14 +165,7 @@ def _resolve(schema: dict[str, Any]) -> None:
 
 
 def _references(schema: Any) -> Iterator[str]:
-    if isinstance(schema, dict):
-        if isinstance(found := schema.get("$ref"), str):
-            yield found
-        for value in schema.values():
-            yield from _references(value)
-    elif isinstance(schema, list):
-        for value in schema:
-            yield from _references(value)
+    return (part["$ref"] for part in _schemas(schema) if isinstance(part.get("$ref"), str))
 
 
 def wanted(request: ChatRequest) -> Shape | None:

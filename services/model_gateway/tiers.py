@@ -13,7 +13,7 @@ TIERS = ("fast", "standard", "deep")
 
 AUTO = "auto"
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(?:/(?!/)[A-Za-z0-9@_.:+-]+)+")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(?:/(?!\.+(?:/|$))[A-Za-z0-9@_.:+-]+)+")
 """A LiteLLM name that can't be an address."""
 
 _ANTHROPIC = {
@@ -38,9 +38,8 @@ def chain(model: str, settings: Models) -> tuple[str, ...]:
     if chosen is None:
         name = _named(model)
         if not _NAME.fullmatch(name) or provider_of(name) not in _providers(settings):
-            raise ModelUnknown(
-                "That provider is not in use here.", hint="Put its name into models.providers, or the model into a tier."
-            )
+            hint = "Put its name into models.providers, or the model into a tier."
+            raise ModelUnknown("That provider is not in use here.", hint=hint)
         return (name,)
     found: list[str] = []
     for name in chosen:

@@ -28,6 +28,7 @@ _SIGN_SECONDS = 5.0
 """A sign of life so often: clients that watch progress give up after a minute without."""
 
 _MOST_NOTICES = 20
+_MOST_ANSWER_BYTES = 24_000
 
 
 @dataclass(slots=True)
@@ -115,9 +116,10 @@ class AgentTools:
         except TimeoutError:
             asked.leave()
             return _still(asked, answer)
-        except BaseException:  # Whoever asked is gone, or it broke: nobody waits for the work any more.
+        except BaseException:  # Whoever asked is gone, or it broke: what was asked for here is not waited for any more.
             asked.leave()
-            asked.cancel()
+            if not task_id:
+                asked.cancel()
             raise
         asked.leave()
         if answer.state == "failed":
@@ -168,8 +170,14 @@ def _data(asked: Asked, answer: _Answer) -> dict[str, Any]:
     }
 
 
+def _capped(text: str) -> str:
+    """The answer with room behind it for what must not be cut off: approvals, notes, the context id."""
+    cut = cap_bytes(text, _MOST_ANSWER_BYTES)
+    return cut if len(cut) == len(text) else f"{cut}\n(the answer was cut after {_MOST_ANSWER_BYTES} bytes)"
+
+
 def _whole(asked: Asked, answer: _Answer) -> ToolOutput:
-    parts = ["".join(answer.text).strip()]
+    parts = [_capped("".join(answer.text).strip())]
     parts += [f"Waiting for a person: approval {a['id']} of {a['tool']}: {a['preview']}" for a in answer.approvals]
     parts += [f"Note: {n}" for n in answer.notices]
     parts.append(f"(context_id: {asked.context_id})")
@@ -177,6 +185,6 @@ def _whole(asked: Asked, answer: _Answer) -> ToolOutput:
 
 
 def _still(asked: Asked, answer: _Answer) -> ToolOutput:
-    so_far = "".join(answer.text).strip()
+    so_far = _capped("".join(answer.text).strip())
     told = f"Still being worked on. Call invoke_agent with task_id {asked.task_id} alone to wait on."
     return ToolOutput(f"{so_far}\n\n{told}".strip(), _data(asked, answer))

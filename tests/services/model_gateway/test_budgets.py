@@ -267,3 +267,21 @@ def test_a_used_up_day_is_not_forgotten_for_many_tasks() -> None:
 
 def test_a_task_keeps_its_limit_in_tokens_when_only_its_money_is_set() -> None:
     assert Budgets.model_validate({"task": {"usd": 2}}).task.tokens == 1_000_000
+
+
+async def test_a_provider_that_says_it_wrote_nothing_is_not_believed(tmp_path: Path) -> None:
+    async def completions(request: Request) -> Response:
+        async def events() -> AsyncIterator[bytes]:
+            for delta, finish in (({"content": "z" * 4_000}, None), ({}, "stop")):
+                body = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m",
+                        "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+                        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}}  # fmt: skip
+                yield b"data: " + json.dumps(body).encode() + b"\n\n"
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    provider = Starlette(routes=[Route("/{path:path}", completions, methods=["POST"])])
+    async with gateway_to(tmp_path, provider) as gate:
+        await gate.ask("openai/m")
+        rows = (await gate.http.get("/v1/costs")).json()["rows"]
+    assert rows[0]["output_tokens"] >= 1_000

@@ -39,6 +39,14 @@ def test_a_changed_file_counts_and_a_bad_one_does_not(tmp_path: Path, monkeypatc
     assert live().models.standard == ("e/f",) and live.trouble == ""
 
 
+def test_a_file_that_comes_later_counts_too(tmp_path: Path) -> None:
+    now = [0.0]
+    live = LiveSettings(load(home=tmp_path), ("models",), clock=lambda: now[0])
+    (tmp_path / "opswarm.yaml").write_text("models: {standard: a/b}\n")
+    now[0] += 2
+    assert live().models.standard == ("a/b",)
+
+
 async def test_a_running_gateway_follows_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "opswarm.yaml"
     file.write_text("models: {fast: a/b}\n")

@@ -122,6 +122,11 @@ def test_a_schema_never_reaches_out(where: str) -> None:
         Shape({"properties": {"a": {"$ref": where}}})
 
 
+def test_words_that_only_look_like_keywords_are_none() -> None:
+    names = {"patternProperties": {"type": "string"}, "pattern": {"const": {"$ref": "http://x", "pattern": "(?="}}}
+    assert Shape({"properties": names}).faults('{"patternProperties": "x"}') == ""
+
+
 def test_a_schema_that_turns_in_a_circle_ends() -> None:
     assert Shape({"$ref": "#"}).faults("{}") == "It nests too deep."
 
