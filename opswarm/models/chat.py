@@ -15,10 +15,11 @@ RoleName = Literal["system", "user", "assistant", "tool"]
 _MAX_DEPTH = 64
 
 
-def _shallow(value: object, depth: int) -> bool:
+def shallow(value: object, depth: int) -> bool:
+    """Whether a JSON value nests at most `depth` levels."""
     if isinstance(value, dict):
-        return depth > 0 and all(_shallow(v, depth - 1) for v in value.values())
-    return not isinstance(value, list) or (depth > 0 and all(_shallow(v, depth - 1) for v in value))
+        return depth > 0 and all(shallow(v, depth - 1) for v in value.values())
+    return not isinstance(value, list) or (depth > 0 and all(shallow(v, depth - 1) for v in value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class ToolCall:
             raise ModelReplyInvalid(f"The arguments of {self.name} are not valid JSON.") from error
         if not isinstance(value, dict):
             raise ModelReplyInvalid(f"The arguments of {self.name} must be a JSON object.")
-        if not _shallow(value, _MAX_DEPTH):
+        if not shallow(value, _MAX_DEPTH):
             raise ModelReplyInvalid(f"The arguments of {self.name} nest deeper than {_MAX_DEPTH} levels.")
         return value
 

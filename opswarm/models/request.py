@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from opswarm.errors import InvalidInput
-from opswarm.models.chat import ChatRequest, Message, Options, ToolCall, ToolSchema
+from opswarm.models.chat import ChatRequest, Message, Options, ToolCall, ToolSchema, shallow
 
 _MAX_SCHEMA_BYTES = 256 * 1024
 _MAX_SCHEMA_DEPTH = 64
@@ -55,14 +55,8 @@ def _wrong(sentence: str) -> PydanticCustomError:
     return PydanticCustomError(_OURS, "{sentence}", {"sentence": sentence})
 
 
-def _shallow(value: object, depth: int) -> bool:
-    if isinstance(value, dict):
-        return depth > 0 and all(_shallow(v, depth - 1) for v in value.values())
-    return not isinstance(value, list) or (depth > 0 and all(_shallow(v, depth - 1) for v in value))
-
-
 def _plain(schema: dict[str, Any]) -> dict[str, Any]:
-    if not _shallow(schema, _MAX_SCHEMA_DEPTH):
+    if not shallow(schema, _MAX_SCHEMA_DEPTH):
         raise _wrong(f"nests deeper than {_MAX_SCHEMA_DEPTH} levels")
     try:
         size = len(json.dumps(schema, allow_nan=False))
