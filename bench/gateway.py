@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from opswarm.settings import load
 WIRES = {"OpenAI": ("openai", "/v1"), "Ollama": ("ollama_chat", ""), "Anthropic": ("anthropic", "")}
 """LiteLLM's name of each wire's provider, and where below the scripted server it is."""
 
+_WORD = re.compile(rb"tok\d\d ")
 _STREAMS = 64
 _ROUNDS = 6
 _WARM = 20
@@ -140,7 +142,7 @@ async def _completion(http: aiohttp.ClientSession, url: str, model: str, headers
         async for data in response.content.iter_any():
             came += data
     took = (time.perf_counter() - began) * 1000
-    if came.count(b'"content":"tok') != TOKENS - 1 or not came.endswith(b"data: [DONE]\n\n"):
+    if len(_WORD.findall(came)) != TOKENS - 1 or not came.endswith(b"data: [DONE]\n\n"):
         raise ValueError(f"{model} ended with {came[-200:]!r}")
     return took
 
