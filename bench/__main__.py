@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from bench import diagnose, processes, prompts, size, swarm, tables, turn
+from bench import diagnose, gateway, processes, prompts, size, swarm, tables, turn
 
 
 def main() -> None:
@@ -24,6 +24,7 @@ def main() -> None:
             rows += swarm.rows(at, given.turns)
         print(f"\n{tables.turns(rows)}\n\n{tables.sizes(size.sizes(at.folder))}")
         print(f"\n{diagnose.lines(diagnose.large(at.folder))}\n\n{prompts.lines(prompts.prompts(at.folder))}")
+        print(f"\n{gateway.report(at, given.turns)}")
         if given.long:
             before, after = size.growth(at, 2_000)
             print(f"\nAn agent after 100 turns: {before:.1f} MB; after 2,000 more: {after:.1f} MB.")

@@ -1,17 +1,21 @@
 """A model server with no latency: the OpenAI, Ollama and Anthropic wires, as plain ASGI so that it costs little itself.
 
 A request with no tool result in it is answered with one tool call, any other with 32 tokens. The first token is the
-clock (`time.monotonic_ns`) at which it was sent, so that whoever sees it can say how long it took.
+clock (`time.monotonic_ns`) at which it was sent, so that whoever sees it can say how long it took. OpenAI's model
+`slow` takes its time, so that many streams can be looked at while they are open.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any
 
 TOKENS = 32
 TOOL = "look"
+SLOW = "slow"
+_SLOW_SECONDS = 0.06
 ARGUMENTS = {"name": "sonarr"}
 
 
@@ -84,6 +88,8 @@ async def _openai(send: Any, body: dict[str, Any]) -> None:
     if _answers_a_tool(body) or not body.get("tools"):
         for token in tokens():
             await _piece(send, chunk({"content": token}))
+            if body.get("model") == SLOW:
+                await asyncio.sleep(_SLOW_SECONDS)
         await _piece(send, chunk({}, "stop"))
     else:
         function = {"name": TOOL, "arguments": json.dumps(ARGUMENTS)}

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from bench.gateway import gateway as gateway_peer
 from bench.processes import Child, child, free_port
 from bench.turn import PEER_CORE, Headers, Row, World, peer, row, tokens
 from opswarm.guard.keys import make_person_token
@@ -18,19 +19,8 @@ from opswarm.settings import load
 @contextmanager
 def _service(name: str, home: Path, port: int, environment: dict[str, str]) -> Iterator[Child]:
     arguments = ["-m", "opswarm.cli.main", "serve", name, "--port", str(port)]
-    given = {"OPSWARM_HOME": str(home), "OPSWARM_LOG__LEVEL": "WARNING", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    given = {"OPSWARM_HOME": str(home), "OPSWARM_LOG__LEVEL": "WARNING"}
     with child(arguments, port, core=PEER_CORE, environment={**given, **environment}, quiet=True) as made:
-        yield made
-
-
-@contextmanager
-def _gateway(home: Path, at: World) -> Iterator[Child]:
-    models = {
-        "OPSWARM_MODELS__STANDARD": "openai/scripted",
-        "OPSWARM_MODELS__OPENAI_API_BASE": f"{at.model}/v1",
-        "OPSWARM_MODELS__OPENAI_API_KEY": "bench-has-no-key",
-    }
-    with _service("gateway", home, free_port(), models) as made:
         yield made
 
 
@@ -43,7 +33,7 @@ def rows(at: World, turns: int) -> list[Row]:
             parts: list[Child] = []
             model = at.model
             if gateway:
-                parts.append(stack.enter_context(_gateway(home, at)))
+                parts.append(stack.enter_context(gateway_peer(home, at)))
                 model = parts[0].url
             headers: Headers = tokens(home)
             parts.insert(0, stack.enter_context(peer("ours", replace(at, model=model), home=home)))

@@ -36,15 +36,16 @@ def turns(rows: Sequence[Row]) -> str:
             ratio = f" ({value / column(floor)[0]:.2f}x)" if compared else ""
             cells.append(f"{value:.{decimals}f}{ratio}")
         lines.append([*cells, str(len(row.errors))])
-    return "\n".join([_aligned(lines), *(f"{r.name}: {e}" for r in rows for e in r.errors[:3])])
+    return "\n".join([aligned(lines), *(f"{r.name}: {e}" for r in rows for e in r.errors[:3])])
 
 
 def sizes(found: Sequence[Size]) -> str:
     lines = [["", "idle MB", "ready s"]]
     lines += [[s.name, f"{s.idle_mb:.0f}", f"{s.ready_seconds:.2f}"] for s in found]
-    return _aligned(lines)
+    return aligned(lines)
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """The cells of each line, in columns."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)

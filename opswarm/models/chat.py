@@ -199,6 +199,13 @@ class NoticePiece:
 Piece = TextPiece | ReasoningPiece | CallPiece | UsagePiece | StopPiece | NoticePiece
 
 
+def joined(before: Piece, after: Piece) -> Piece | None:
+    """Two pieces of text as one, or None for others."""
+    if isinstance(before, TextPiece) and isinstance(after, TextPiece):
+        return TextPiece(before.text + after.text)
+    return None
+
+
 class ChatModel(Protocol):
     """Whatever answers a `ChatRequest`: the gateway's client, or the offline playbook."""
 

@@ -123,6 +123,11 @@ class Reply:
                     self._collect(fragment)
             self._stopped = choice.finish_reason or self._stopped
 
+    @property
+    def whole(self) -> bool:
+        """Whether usage and the reason to stop are known: nothing comes after those."""
+        return bool(self._stopped) and self._usage is not None
+
     def end(self) -> Iterator[Piece]:
         """Usage, whole tool calls, and why the model stopped. Raises `ModelReplyInvalid` if it never said."""
         if self._usage is not None:

@@ -16,6 +16,7 @@ from opswarm.guard import principal as principals
 from opswarm.guard.keys import verifier
 from opswarm.guard.principal import Role
 from opswarm.guard.tokens import AUDIENCE_GATEWAY, AUDIENCE_PERSON
+from opswarm.models.chat import joined
 from opswarm.models.completions import Writer, after, whole
 from opswarm.models.playbook import MODEL as PLAYBOOK
 from opswarm.models.playbook import Playbook
@@ -55,7 +56,7 @@ class Gateway:
                 return JSONResponse(await unless_gone(request, whole(writer, source)))
             except OpswarmError as error:
                 return _refusal(error)
-        pieces = paced(source, self._keep_alive)
+        pieces = paced(source, self._keep_alive, joined)
         try:
             first = await unless_gone(request, anext(pieces))
         except OpswarmError as error:

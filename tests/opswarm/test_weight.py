@@ -14,7 +14,7 @@ TOOLS = "import opswarm.cli.main, opswarm.cli.alone, opswarm.mcp.serving, mcp_se
 @pytest.mark.parametrize(
     ("imports", "spared"),
     [
-        (AGENT, ("sqlalchemy", "mcp", "mcp_types", "httpx2", "litellm", "kubernetes", "aiohttp")),
+        (AGENT, ("sqlalchemy", "mcp", "mcp_types", "httpx2", "litellm", "kubernetes", "aiohttp.web")),
         (TOOLS, ("sqlalchemy", "a2a", "litellm")),
     ],
 )
