@@ -19,7 +19,9 @@ contexts: [{name: bench, context: {cluster: bench, user: bench}}]
 clusters: [{name: bench, cluster: {server: "http://127.0.0.1:9"}}]
 users: [{name: bench, user: {}}]
 """
+_WHOLE = "the whole swarm in one process, playbook only, lab included"
 _SERVICES = {
+    _WHOLE: ("up",),
     "devops agent": ("serve", "devops"),
     "orchestrator": ("serve", "orchestrator"),
     "kubernetes tool server": ("mcp", "kubernetes", "--http"),
@@ -38,9 +40,11 @@ def sizes(folder: Path) -> list[Size]:
     """One after the other, so that none takes another's CPU while it starts."""
     kubeconfig = folder / "kubeconfig"
     kubeconfig.write_text(_KUBECONFIG)
-    environment = {"OPSWARM_HOME": str(folder / "sizes"), "OPSWARM_KUBERNETES__KUBECONFIG": str(kubeconfig)}
+    home = {"OPSWARM_HOME": str(folder / "sizes"), "OPSWARM_METRICS__PORT": "0", "OPSWARM_LAB__PORT": "0"}
+    cluster = {"OPSWARM_KUBERNETES__KUBECONFIG": str(kubeconfig)}
     found = []
     for name, words in _SERVICES.items():
+        environment = home if name == _WHOLE else {**home, **cluster}
         port = free_port()
         arguments = ["-m", "opswarm.cli.main", *words, "--port", str(port)]
         with child(arguments, port, core=PEER_CORE, environment=environment, quiet=True) as made:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import date, timedelta
@@ -31,6 +33,8 @@ from services.model_gateway.calls import Caller, Calls
 from services.model_gateway.ledger import BY, Ledger
 from services.model_gateway.readiness import answering
 from services.model_gateway.tiers import TIERS, chain
+
+log = logging.getLogger(__name__)
 
 NAME = "gateway"
 _MAX_BODY = 8 * 1024 * 1024
@@ -63,6 +67,13 @@ class Gateway:
             return _refusal(error)
         body = writer.stream(after(first, pieces), usage=asked.usage)
         return StreamingResponse(body, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+    async def warm(self) -> None:
+        """Loads LiteLLM before the first question does: that takes seconds."""
+        try:
+            await self._calls.prepare()
+        except OpswarmError as error:
+            log.warning("%s", error)
 
     async def models(self, request: Request) -> Response:
         """Tiers and what stands behind them; any other LiteLLM name may be asked for too."""
@@ -113,6 +124,14 @@ class Gateway:
         )
 
 
+def _real(settings: Settings) -> bool:
+    """Whether any tier has a model that is called through LiteLLM."""
+    try:
+        return any(model != PLAYBOOK for tier in TIERS for model in chain(tier, settings.models))
+    except OpswarmError:
+        return False  # Readiness says what is wrong with the settings.
+
+
 def _refusal(error: OpswarmError) -> Response:
     response = error_response(error)
     if isinstance(error, ModelBusy) and error.retry_after is not None:
@@ -143,12 +162,17 @@ def create_app(settings: Settings, *, keep_alive_seconds: float = KEEP_ALIVE_SEC
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
+        warming: asyncio.Task[None] | None = None
         async with http:
             await ledger.open()
             try:
                 meter.load(await ledger.spent(meter.day()))
+                if _real(live()):
+                    warming = asyncio.create_task(gateway.warm())
                 yield
             finally:
+                if warming is not None:
+                    warming.cancel()
                 await ledger.close()
 
     routes = [

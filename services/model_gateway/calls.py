@@ -71,6 +71,10 @@ class Calls:
         self._places: dict[str, Places] = {}
         self._breakers: dict[str, Breaker] = {}
 
+    async def prepare(self) -> None:
+        """Loads what calls need. Raises `ModelFailed` when it is not installed."""
+        await self._provider.prepare()
+
     async def stream(self, request: ChatRequest, caller: Caller) -> AsyncGenerator[Piece, None]:
         """The reply, from the first model of the tier that gives one.
 
