@@ -73,7 +73,7 @@ class _Loader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
             raise Problem(line, "aliases are not allowed")
@@ -85,7 +85,7 @@ class _Loader(yaml.SafeLoader):
             raise Problem(line, "this is nested too deep")
         self.depth += 1
         try:
-            node: Node | None = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+            node: Node | None = super().compose_node(parent, index)
         finally:
             self.depth -= 1
         return node
