@@ -39,6 +39,10 @@ class Marked:
         self.value = value
         self._lines = lines
 
+    def exact(self, path: Sequence[Any]) -> int | None:
+        """The line of the key or item at `path`, None where there is none."""
+        return self._lines.get(tuple(path))
+
     def line(self, path: Sequence[Any]) -> int:
         """The line of the key or item at `path`; of the nearest thing around it where that is not there."""
         for end in range(len(path), 0, -1):

@@ -30,6 +30,11 @@ class PolicyFile:
     policy: Policy
     marks: marked_yaml.Marked
 
+    def where(self, rule: str) -> str:
+        """`file:line` of what a rule's id names, or "" for one that is not in the file."""
+        line = self.marks.exact([int(part) if part.isdecimal() else part for part in rule.split(".")])
+        return f"{self.path}:{line}" if line else ""
+
     def unknown_tools(self, known: Iterable[str]) -> list[str]:
         """A line for each tool that the policy names and that is not among `known`."""
         names = sorted(known)

@@ -43,9 +43,9 @@ class ToolSpec:
     """One tool as a server offers it.
 
     `read_only` tools change nothing in the world, may run in parallel and may be retried.
-    `risk` is that of any call (read for what is read-only, else risky unless said), `risk_of` that of a call with certain
-    arguments, where it depends on them. What is not read-only is
-    never less than safe. `touches` gives what such a call lays hands on, as far as the arguments alone tell.
+    `risk` is the least of any call (unsaid: read for what is read-only, else risky), `risk_of` that of a call with
+    certain arguments, where it depends on them; what is not read-only is never less than safe. `touches` gives what a
+    call lays hands on, as far as its arguments tell.
     `timeout` bounds one call, in seconds. `toolset` groups tools that are offered together.
     """
 
@@ -65,7 +65,9 @@ class ToolSpec:
 
     def declared(self, arguments: Mapping[str, Any]) -> Risk:
         """The risk of a call with these arguments. Whatever `risk_of` raises is raised: then nothing may be called."""
-        least = Risk.READ if self.read_only else Risk.SAFE
+        least = self.risk or (Risk.READ if self.read_only else Risk.SAFE)
         if self.risk_of is not None:
-            return worst(least, self.risk_of(arguments))
-        return worst(least, self.risk or (Risk.READ if self.read_only else Risk.RISKY))
+            least = worst(least, self.risk_of(arguments))
+        elif self.risk is None and not self.read_only:
+            least = Risk.RISKY
+        return least if self.read_only else worst(least, Risk.SAFE)
