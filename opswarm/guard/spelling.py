@@ -24,7 +24,7 @@ _SUFFIX = re.compile(r"(?:@\{[^}]*\}?|\^\{?[^}]*\}?|~\d*)$")
 def shown(text: str) -> str:
     """`text` in quotes for a sentence: plain ASCII, whatever it holds, and no longer than a line."""
     cut = text[:_MOST_SHOWN]
-    return f"{cut!a}{'…' if len(text) > len(cut) else ''}"
+    return f"{cut!a}{'...' if len(text) > len(cut) else ''}"
 
 
 def plain(text: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 Disguise = Callable[[str], str]
 
 FULL_WIDTH = str.maketrans({chr(c): chr(c + 0xFEE0) for c in range(0x21, 0x7F)})
-CYRILLIC = str.maketrans("aeopcxyi", "аеорсхуі")
+CYRILLIC = str.maketrans("aeopcxyi", "\u0430\u0435\u043e\u0440\u0441\u0445\u0443\u0456")
 UNSEEN = ["\u200b", "\u200d", "\u202e", "\u2066", "\ufeff", "\u00ad", "\x00", "\x1f", "\x7f", "\U000e0041", "\u2060"]
 SPACES = [" ", "\t", "\n", "\r", "\u00a0", "\u3000", "\u2028"]
 
@@ -35,7 +35,7 @@ def disguises(*special: Disguise) -> st.SearchStrategy[list[Disguise]]:
         lambda text: escaped(escaped(text)),
         lambda text: text.translate(FULL_WIDTH),
         lambda text: text.translate(CYRILLIC) + "\u200b",
-        lambda text: text.replace("i", "ı") + "\ufeff",
+        lambda text: text.replace("i", "\u0131") + "\ufeff",
     ]
     placed = st.builds(with_unseen, st.sampled_from(UNSEEN), st.integers(0, 60))
     spaced = st.builds(around, st.sampled_from(["", *SPACES]), st.sampled_from(SPACES))

@@ -134,7 +134,7 @@ def test_what_passes_is_a_branch_to_git_under_the_same_name(name: str) -> None:
         ("fix/.hidden", Limit.BRANCH_SPELLING),
         ("fix/-x", Limit.BRANCH_SPELLING),
         ("fix/" + "a" * 300, Limit.BRANCH_SPELLING),
-        ("mаin", Limit.BRANCH_SPELLING),
+        ("m\u0430in", Limit.BRANCH_SPELLING),
         ("Fix/x", Limit.BRANCH_PREFIX),
         ("feature/x", Limit.BRANCH_PREFIX),
         ("refs/heads/fix/x", Limit.BRANCH_PREFIX),

@@ -221,6 +221,8 @@ def test_nothing_is_written_through_a_symlink_that_is_there_or_comes_with_it() -
     through = FileChange(f"{ROOT}new/a.yaml")
     made = FileChange(f"{ROOT}new", FileKind.SYMLINK, "base")
     assert commit(through, made) == Limit.PATH_SYMLINK == commit(made, through)
+    assert commit(made, through, links=there) == Limit.PATH_SYMLINK
+    assert commit(FileChange(f"{ROOT}door/a"), links={f"{ROOT}Door": "x"}) == Limit.PATH_SYMLINK
 
 
 @given(GOOD, st.lists(st.sampled_from(["..", ".", "a", "flux-system", ".git"]), min_size=1, max_size=6))
