@@ -4,8 +4,9 @@
 OpswarmError                 a sentence for a person, and what to do next
  ├─ InvalidInput             the caller asked for something that makes no sense
  │   └─ SettingsInvalid      opswarm.yaml or the environment says something impossible
+ │       └─ PolicyInvalid    policy.yaml does; `faults` says what and where
  ├─ Unauthenticated          no proof of who is calling, or a bad one
- ├─ PermissionDenied         we know who is calling, and they may not
+ ├─ PermissionDenied         we know who is calling, and they may not; `rule` names what says so, or ""
  ├─ NotFound                 the named thing is not there
  ├─ LimitExceeded            a size or a count was reached
  │   └─ BudgetExceeded       the tokens or the money for a task or a day are spent
@@ -28,6 +29,7 @@ the raw text of somebody else's exception.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -53,12 +55,24 @@ class SettingsInvalid(InvalidInput):
     code = "settings_invalid"
 
 
+class PolicyInvalid(SettingsInvalid):
+    code = "policy_invalid"
+
+    def __init__(self, message: str, *, hint: str = "", faults: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.faults = tuple(faults)
+
+
 class Unauthenticated(OpswarmError):
     code = "unauthenticated"
 
 
 class PermissionDenied(OpswarmError):
     code = "permission_denied"
+
+    def __init__(self, message: str, *, hint: str = "", rule: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.rule = rule
 
 
 class NotFound(OpswarmError):

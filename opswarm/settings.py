@@ -315,6 +315,9 @@ class Settings(BaseSettings):
     database_url: str = Field(
         "", description="SQLAlchemy async URL of the task store. Default: SQLite files under `home`."
     )
+    policy_file: Path | None = Field(
+        None, description="The policy that tool servers enforce, see docs/policy.md. Default: `policy.yaml` in `home`."
+    )
     executor: str = Field(
         "0", max_length=128, description="Stable name of this process among replicas on one database (pod ordinal)."
     )

@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 
 from mcp_servers.kubernetes.cluster import Cluster
 from mcp_servers.kubernetes.settings import ClusterSettings
-from mcp_servers.kubernetes.tools import INSTRUCTIONS, kubernetes_tools
+from mcp_servers.kubernetes.tools import INSTRUCTIONS, declared, kubernetes_tools
 from opswarm.mcp.serving import ToolProvider
 from opswarm.service import Check
 from opswarm.settings import Settings
+
+__all__ = ["NAME", "cluster_settings", "create_server", "declared"]
 
 NAME = "kubernetes"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 from mcp_servers.kubernetes.cluster import Cluster, open_cluster
 from mcp_servers.kubernetes.diagnosis import Diagnosis
@@ -26,6 +27,11 @@ async def kubernetes_tools(settings: ClusterSettings) -> AsyncIterator[tuple[Clu
     """The cluster and its tools while the connection is open. Raises `SettingsInvalid`."""
     async with open_cluster(settings) as cluster:
         yield cluster, specs(Resources(cluster))
+
+
+def declared() -> list[ToolSpec]:
+    """Every tool, to be read about: there is no cluster behind them."""
+    return specs(Resources(cast(Cluster, None)))
 
 
 def specs(resources: Resources) -> list[ToolSpec]:

@@ -17,6 +17,7 @@ import typer
 
 from opswarm import __version__
 from opswarm.cli import running
+from opswarm.cli.policy import policy_app
 from opswarm.cli.running import Look, Running
 from opswarm.errors import InvalidInput, OpswarmError, Unauthenticated, Unavailable
 from opswarm.guard import keys
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 lab_app = typer.Typer(no_args_is_help=True, help="The simulated cluster by itself.")
 app.add_typer(lab_app, name="lab")
+app.add_typer(policy_app, name="policy")
 
 USAGE = 2
 NOBODY_READS = 141

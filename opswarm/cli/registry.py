@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,6 +11,7 @@ from opswarm.errors import NotFound, OpswarmError
 
 if TYPE_CHECKING:  # Kept out of the way of commands that need none of it: these cost a second to import.
     from opswarm.mcp.serving import Opener
+    from opswarm.mcp.tools import ToolSpec
     from opswarm.service import Service
     from opswarm.settings import Settings
 
@@ -30,6 +32,21 @@ def service_factory(name: str) -> Callable[[Settings], Service]:
 def tool_server(name: str) -> Opener:
     """The opener of a tool server. Raises `NotFound` for one that is not installed."""
     return cast("Opener", _load(TOOL_SERVERS, name, "tool server"))
+
+
+def declared_tools() -> dict[str, ToolSpec]:
+    """The tools of every installed tool server, by name: to be read about, not to be called.
+
+    A server tells them by a function `declared` beside its opener; one that has none, or can't be loaded, tells none.
+    """
+    found: dict[str, ToolSpec] = {}
+    for entry in entry_points(group=TOOL_SERVERS):
+        try:
+            declared = getattr(import_module(entry.module), "declared", None)
+        except ImportError:
+            continue
+        found |= {spec.name: spec for spec in declared()} if declared is not None else {}
+    return found
 
 
 def lab_module() -> Any:

@@ -7,15 +7,24 @@ ToolSpec(pods_list, read_only=True, toolset="core")
 ```
 
 The function's parameters become the tool's input schema (flat, unknown names rejected), its docstring the
-description. A failure is an `OpswarmError`: its sentence reaches the model as an error result. Anything else
+description. A tool that changes something says how risky a call is, and what it touches:
+
+```python
+ToolSpec(scale, read_only=False, risk=Risk.SAFE, risk_of=lambda a: Risk.RISKY if a["replicas"] == 0 else Risk.SAFE)
+```
+
+A failure is an `OpswarmError`: its sentence reaches the model as an error result. Anything else
 that escapes is a defect: it is logged, and the model reads only that the tool broke.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from opswarm.guard.limits import Touch
+from opswarm.guard.risk import Risk, worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,9 @@ class ToolSpec:
     """One tool as a server offers it.
 
     `read_only` tools change nothing in the world, may run in parallel and may be retried.
+    `risk` is the least of any call (unsaid: read for what is read-only, else risky), `risk_of` that of a call with
+    certain arguments, where it depends on them; what is not read-only is never less than safe. `touches` gives what a
+    call lays hands on, as far as its arguments tell.
     `timeout` bounds one call, in seconds. `toolset` groups tools that are offered together.
     """
 
@@ -43,7 +55,19 @@ class ToolSpec:
     title: str = ""
     timeout: float = 60.0
     tags: tuple[str, ...] = field(default_factory=tuple)
+    risk: Risk | None = None
+    risk_of: Callable[[Mapping[str, Any]], Risk] | None = None
+    touches: Callable[[Mapping[str, Any]], Sequence[Touch]] | None = None
 
     @property
     def name(self) -> str:
         return self.function.__name__
+
+    def declared(self, arguments: Mapping[str, Any]) -> Risk:
+        """The risk of a call with these arguments. Whatever `risk_of` raises is raised: then nothing may be called."""
+        least = self.risk or (Risk.READ if self.read_only else Risk.SAFE)
+        if self.risk_of is not None:
+            least = worst(least, self.risk_of(arguments))
+        elif self.risk is None and not self.read_only:
+            least = Risk.RISKY
+        return least if self.read_only else worst(least, Risk.SAFE)
