@@ -10,22 +10,14 @@ from pathlib import Path
 
 from bench.cluster import BROKEN
 from bench.processes import child, free_port
+from bench.size import kubeconfig_of
 from bench.turn import HARNESS_CORE, PEER_CORE
+from opswarm.agent.context import CHARACTERS_PER_TOKEN
 from opswarm.guard.keys import mint_person, signing_key
 from opswarm.guard.principal import Role
 from opswarm.guard.tokens import AUDIENCE_TOOLS
 from opswarm.mcp.client import ToolServerClient, bearer
 from opswarm.settings import load
-
-CHARACTERS_PER_TOKEN = 4
-_KUBECONFIG = """
-apiVersion: v1
-kind: Config
-current-context: bench
-contexts: [{{name: bench, context: {{cluster: bench, user: bench}}}}]
-clusters: [{{name: bench, cluster: {{server: "{url}"}}}}]
-users: [{{name: bench, user: {{}}}}]
-"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +37,7 @@ def large(folder: Path) -> Large:
     plain = ["-m", "uvicorn", "--log-level", "warning", "--no-access-log", "--port", str(port), "bench.cluster:app"]
     with child(plain, port, core=HARNESS_CORE) as cluster:
         kubeconfig = folder / "large-kubeconfig"
-        kubeconfig.write_text(_KUBECONFIG.format(url=cluster.url))
+        kubeconfig.write_text(kubeconfig_of(cluster.url))
         home = folder / "large"
         settings = load(home=home)
         signing_key(settings)

@@ -20,10 +20,10 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
+from opswarm.agent.context import CHARACTERS_PER_TOKEN
 from opswarm.cli import hosting
 from opswarm.settings import Server
 
-CHARACTERS_PER_TOKEN = 4
 QUESTIONS = (
     "what is broken?",
     "is everything ok?",

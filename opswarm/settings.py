@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -49,6 +50,18 @@ PORTS: Mapping[str, int] = {
     "prometheus": 8715,
 }
 """The port each service listens on when it runs alone and no other is asked for."""
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("this time zone is not known") from None
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_zone)]
+"""The name of a time zone that is known here, such as `Europe/Berlin`."""
 
 
 class Section(BaseModel):
@@ -255,16 +268,7 @@ class Budgets(Section):
     agent_day: Budget = Field(Budget(tokens=None, usd=None), description="What one agent may use in a day.")
     swarm_day: Budget = Field(Budget(tokens=None, usd=None), description="What all agents together may use in a day.")
     warn_at: float = Field(0.8, gt=0, le=1, description="Share of a budget at which a warning is given.")
-    time_zone: str = Field("UTC", description="Time zone in which a day begins, such as `Europe/Berlin`.")
-
-    @field_validator("time_zone")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError("this time zone is not known") from None
-        return name
+    time_zone: TimeZone = Field("UTC", description="Time zone in which a day begins, such as `Europe/Berlin`.")
 
 
 class Kubernetes(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from a2a.types import Message, Part, Role
@@ -12,6 +13,16 @@ from opswarm.a2a import wire
 from opswarm.guard.untrusted import clean
 from opswarm.models.chat import Message as Said
 from opswarm.store.tasks import CONTEXT_LENGTH, ID_LENGTH
+
+
+def question(text: str, context_id: str = "") -> Message:
+    """A new message of a user's, in a context of its own where none is named."""
+    return Message(
+        message_id=uuid.uuid4().hex,
+        role=Role.ROLE_USER,
+        parts=[Part(text=text)],
+        context_id=context_id or f"ctx-{uuid.uuid4()}",
+    )
 
 
 def text_of(message: Message) -> str:

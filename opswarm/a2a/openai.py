@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
 from typing import Any
 
-from a2a.types import Message, Part, Role
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
@@ -19,6 +18,7 @@ from starlette.routing import BaseRoute, Route
 from opswarm.a2a import wire
 from opswarm.a2a.asking import Asked
 from opswarm.a2a.engine import Call, Engine
+from opswarm.a2a.messages import question
 from opswarm.agent.events import Failed, Finished, TextDelta, Usage, line
 from opswarm.errors import InvalidInput, NotFound, OpswarmError, by_code
 from opswarm.guard.untrusted import cap_bytes, clean
@@ -117,12 +117,6 @@ def _call(asked: ChatRequest, owner: str, agent: str, context_id: str) -> Call:
     newest = asked.messages[-1]
     if newest.role != "user":
         raise InvalidInput("The last message must be the user's.")
-    message = Message(
-        message_id=uuid.uuid4().hex,
-        role=Role.ROLE_USER,
-        parts=[Part(text=newest.content)],
-        context_id=context_id or f"ctx-{uuid.uuid4()}",
-    )
     metadata: dict[str, Any] = {wire.AGENT_KEY: agent} if agent else {}
     if not context_id:
         earlier = [m for m in asked.messages[:-1] if m.role in ("user", "assistant") and m.content]
@@ -130,7 +124,7 @@ def _call(asked: ChatRequest, owner: str, agent: str, context_id: str) -> Call:
             {"role": m.role, "content": cap_bytes(m.content, _HISTORY_BYTES)} for m in earlier[-wire.MOST_HISTORY :]
         ]
         metadata[wire.HISTORY_KEY] = kept
-    return Call(message, owner, metadata)
+    return Call(question(newest.content, context_id), owner, metadata)
 
 
 def _background(asked: ChatRequest, task: str) -> AsyncGenerator[Piece, None] | None:

@@ -49,8 +49,3 @@ class Outcome(StrEnum):
 def worst(*risks: Risk) -> Risk:
     """The highest of one or more risks."""
     return max(risks, key=lambda r: r.rank)
-
-
-def lowest(*levels: Level) -> Level:
-    """The least autonomous of one or more levels."""
-    return min(levels, key=lambda level: level.rank)

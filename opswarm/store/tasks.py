@@ -202,14 +202,6 @@ class Tasks:
         shown = [_copy(self._unwritten[t.id][1]) if t.id in self._unwritten else t for t in page]
         return ListTasksResponse(tasks=shown, next_page_token=token, page_size=size, total_size=total)
 
-    async def by_message(self, message_id: str, owner: str) -> Task | None:
-        """The task that this owner's message began, or None: a message sent twice is worked on once."""
-        found = await self._bodies(_BY_MESSAGE, owner, message_id=message_id)
-        if not found:
-            return None
-        newer = self._unwritten.get(found[0].id)
-        return _copy(newer[1]) if newer else found[0]
-
     async def conversation(self, context_id: str, owner: str, *, last: int = 12) -> Sequence[Exchange]:
         """The last answered questions of a conversation, the oldest first."""
         query = (

@@ -53,8 +53,9 @@ class Gateway:
 
     async def completions(self, request: Request) -> Response:
         asked = read_request(await read_body(request, _MAX_BODY))
-        writer = Writer(chain(asked.request.model, self._settings().models)[0])
-        source = self._calls.stream(asked.request, Caller.of(principals.current()))
+        models = self._calls.models(asked.request)
+        writer = Writer(models[0])
+        source = self._calls.stream(asked.request, models, Caller.of(principals.current()))
         if not asked.stream:
             try:
                 return JSONResponse(await unless_gone(request, whole(writer, source)))

@@ -8,9 +8,10 @@ knows no asyncio streams.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from opswarm.errors import ModelUnreachable
+from opswarm.errors import ModelBusy, ModelFailed, ModelUnreachable
 
 
 class Breaker:
@@ -26,6 +27,23 @@ class Breaker:
     @property
     def is_open(self) -> bool:
         return self._opened is not None
+
+    @contextmanager
+    def call(self, seconds: float, most: int) -> Iterator[None]:
+        """One call of the provider: how the block ends tells what there is to know of it. Raises as `enter` does."""
+        self.enter(seconds)
+        try:
+            yield
+        except (ModelBusy, ModelUnreachable):
+            self.failed(most)
+            raise
+        except ModelFailed:
+            self.succeeded()  # It answered, if only with a refusal.
+            raise
+        except BaseException:
+            self.left()
+            raise
+        self.succeeded()
 
     def enter(self, seconds: float) -> None:
         """Raises `ModelUnreachable` while the provider is left alone, which is for `seconds`."""

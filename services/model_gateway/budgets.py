@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from opswarm.agent.context import CHARACTERS_PER_TOKEN
 from opswarm.errors import BudgetExceeded
 from opswarm.models.chat import NoticePiece, UsagePiece
 from opswarm.settings import Budget, Budgets
 from services.model_gateway.prices import Tariff
-
-CHARACTERS_PER_TOKEN = 4
-"""For what a provider has not counted yet: OpenAI's rule of thumb for English and JSON."""
 
 _MOST_TASKS = 10_000
 

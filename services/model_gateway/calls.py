@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -75,14 +75,19 @@ class Calls:
         """Loads what calls need. Raises `ModelFailed` when it is not installed."""
         await self._provider.prepare()
 
-    async def stream(self, request: ChatRequest, caller: Caller) -> AsyncGenerator[Piece, None]:
-        """The reply, from the first model of the tier that gives one.
+    def models(self, request: ChatRequest) -> tuple[str, ...]:
+        """The models that are tried for a request, in order. Raises `ModelUnknown`, as `tiers.chain` does."""
+        return chain(request.model, self._settings().models)
+
+    async def stream(
+        self, request: ChatRequest, models: Sequence[str], caller: Caller
+    ) -> AsyncGenerator[Piece, None]:
+        """The reply, from the first of `models` that gives one.
 
         Raises the failure of the first model when none does, with what became of the others in its hint, and
         `BudgetExceeded` when a budget is used up.
         """
         shape = structured.wanted(request)
-        models = chain(request.model, self._settings().models)
         failures: list[tuple[str, ModelFailed]] = []
         for index, model in enumerate(models):
             instead = _Instead(failures[0][0], failures[0][1].code) if failures else _Instead()
@@ -151,32 +156,15 @@ class Calls:
         provider = provider_of(model)
         size = limits.concurrency.get(provider, limits.default_concurrency)
         ticket = self._places_of(provider).join(f"{caller.agent}|{caller.user}", size, limits.max_queued)
-        breaker = self._breaker_of(provider)
-        entered = False
         try:
             async with aclosing(ticket.waiting(limits.queue_seconds)) as places:
                 async for before in places:
                     yield NoticePiece("queued", _queued(provider, before))
-            breaker.enter(limits.breaker_seconds)
-            entered = True
-            async with aclosing(self._counted(request, model, caller, instead)) as pieces:
-                async for piece in pieces:
-                    yield piece
-            breaker.succeeded()
-            entered = False
-        except (ModelBusy, ModelUnreachable):
-            if entered:
-                breaker.failed(limits.breaker_failures)
-                entered = False
-            raise
-        except ModelFailed:
-            if entered:
-                breaker.succeeded()  # It answered, if only with a refusal.
-                entered = False
-            raise
+            with self._breaker_of(provider).call(limits.breaker_seconds, limits.breaker_failures):
+                async with aclosing(self._counted(request, model, caller, instead)) as pieces:
+                    async for piece in pieces:
+                        yield piece
         finally:
-            if entered:
-                breaker.left()
             ticket.leave()
 
     async def _counted(
@@ -188,8 +176,8 @@ class Calls:
         if model != PLAYBOOK:
             await self._provider.prepare()
             price = tariff(model, self._settings().models.prices)
-            sent = estimate_tokens(request.messages, request.tools)
-            running = self._meter.begin(caller.agent, caller.task, sent, price)
+            size = estimate_tokens(request.messages, request.tools)
+            running = self._meter.begin(caller.agent, caller.task, size, price)
         begun, day, clock = time.time(), self._meter.day(), time.monotonic()
         first: float | None = None
         usage: UsagePiece | None = None

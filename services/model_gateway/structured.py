@@ -44,7 +44,7 @@ _MOST_LOOKS = 200_000
 
 _QUIET = re2.Options()
 _QUIET.log_errors = False
-_NAMED = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
+_NAMED = frozenset({"$defs", "definitions", "dependentSchemas", "properties"})
 _VALUES = frozenset({"const", "default", "enum", "examples"})
 
 Ask = Callable[[ChatRequest], AsyncGenerator[Piece, None]]

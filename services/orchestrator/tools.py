@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from a2a.types import Message, Part, Role
 from mcp.server.mcpserver import Context
 from pydantic import Field
 
 from opswarm.a2a import wire
 from opswarm.a2a.asking import Asked
 from opswarm.a2a.engine import Call, Engine
+from opswarm.a2a.messages import question
 from opswarm.agent.events import ApprovalNeeded, Event, Failed, Finished, Notice, TextDelta, Usage, line
 from opswarm.errors import InvalidInput, NotFound, OpswarmError, Unauthenticated
 from opswarm.guard import principal as principals
@@ -137,13 +136,8 @@ class AgentTools:
         if named and named not in {e.name for e in self._directory.entries()}:
             known = ", ".join(e.name for e in self._directory.entries())
             raise NotFound(f"There is no agent '{cap_bytes(clean(agent), 60)}'.", hint=f"The agents are: {known}.")
-        message = Message(
-            message_id=uuid.uuid4().hex,
-            role=Role.ROLE_USER,
-            parts=[Part(text=task)],
-            context_id=context_id or f"ctx-{uuid.uuid4()}",
-        )
-        return await Asked.begin(self._engine, Call(message, owner, {wire.AGENT_KEY: named} if named else {}))
+        metadata = {wire.AGENT_KEY: named} if named else {}
+        return await Asked.begin(self._engine, Call(question(task, context_id), owner, metadata))
 
     async def _told(self, asked: Asked, answer: _Answer, ctx: Context[Any, Any] | None) -> AsyncGenerator[None, None]:
         """Takes the events into `answer`, with a progress notification for each thing that happens, and in silence."""

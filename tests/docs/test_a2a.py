@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Machine, machine
+from tests.e2e.conftest import Machine, swarm_on_lab
 
 PAGE = Path(__file__).parents[2] / "docs" / "a2a.md"
 ADDRESS = "http://127.0.0.1:8700"
@@ -49,11 +49,8 @@ RUN = [b for b in blocks() if b.mark.startswith("says:")]
 
 @pytest.fixture(scope="module")
 def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    found = machine(tmp_path_factory.mktemp("swarm"))
-    up = found.run("up", "--detach", "--scenario", "oom,image-typo")
-    assert up.returncode == 0, up.stderr + up.stdout
-    yield found
-    found.run("down")
+    with swarm_on_lab(tmp_path_factory.mktemp("swarm")) as found:
+        yield found
 
 
 def address(swarm: Machine) -> str:

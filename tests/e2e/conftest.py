@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,11 +63,17 @@ def machine(home: Path, **extra: str) -> Machine:
     return Machine(home, extra)
 
 
-@pytest.fixture(scope="session")
-def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+@contextmanager
+def swarm_on_lab(home: Path) -> Iterator[Machine]:
     """A swarm on the lab with two things broken, up and ready."""
-    found = machine(tmp_path_factory.mktemp("swarm"))
+    found = machine(home)
     up = found.run("up", "--detach", "--scenario", "oom,image-typo")
     assert up.returncode == 0, up.stderr + up.stdout
     yield found
     found.run("down")
+
+
+@pytest.fixture(scope="session")
+def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    with swarm_on_lab(tmp_path_factory.mktemp("swarm")) as found:
+        yield found

@@ -23,7 +23,7 @@ import pytest
 
 from integrations.openwebui import install
 from opswarm.guard import keys
-from tests.e2e.conftest import Machine, machine
+from tests.e2e.conftest import Machine, swarm_on_lab
 from tests.integrations.openwebui.conftest import Apart, Crew, crew_at
 from tests.support.hosting import free_port, until
 
@@ -201,11 +201,8 @@ def _sign_up(url: str, name: str) -> Person:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """The whole swarm on the lab, as `opswarm up` starts it."""
-    found = machine(tmp_path_factory.mktemp("swarm"))
-    up = found.run("up", "--detach", "--scenario", "oom,image-typo")
-    assert up.returncode == 0, up.stderr + up.stdout
-    yield found
-    found.run("down")
+    with swarm_on_lab(tmp_path_factory.mktemp("swarm")) as found:
+        yield found
 
 
 def address(lab: Machine) -> str:

@@ -27,6 +27,7 @@ from opswarm.agent.events import ApprovalNeeded, Event, Failed, Finished, TextDe
 from opswarm.errors import Unavailable
 from opswarm.store import database
 from opswarm.store.tasks import Tasks, answer_of
+from tests.support.databases import locked
 from tests.support.hosting import until
 
 ANN, EVE = "person:ann", "person:eve"
@@ -178,7 +179,7 @@ async def test_a_cancel_stops_the_work_before_it_is_kept(tmp_path: Path, monkeyp
     async with place(tmp_path) as at:
         taken = await at.send("wait")
         await until(lambda: bool(at.agent.seen))
-        async with locked(at.path):
+        with locked(at.path):
             canceling = asyncio.create_task(at.engine.cancel(taken.task.id, ANN))
             await asyncio.wait_for(at.agent.cancelled.wait(), 0.25)
             assert not canceling.done()
@@ -257,22 +258,11 @@ async def test_a_responder_that_never_waits_lets_others_have_their_turn(tmp_path
     assert answer_of(other) == "done"
 
 
-@asynccontextmanager
-async def locked(path: Path) -> AsyncIterator[None]:
-    connection = sqlite3.connect(path)
-    connection.execute("BEGIN EXCLUSIVE")
-    try:
-        yield
-    finally:
-        connection.rollback()
-        connection.close()
-
-
 async def test_a_locked_database_leaves_no_task_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_MILLISECONDS", 50)
     async with place(tmp_path) as at:
         taken = await at.send("wait")
-        async with locked(at.path):
+        with locked(at.path):
             with pytest.raises(Unavailable, match="can't be written"):
                 await at.send("hello")
             at.agent.release.set()

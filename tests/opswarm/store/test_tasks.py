@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from a2a.types import ListTasksRequest, Message, Part, Role, Task, TaskState
 from opswarm.errors import Unavailable
 from opswarm.store import database
 from opswarm.store.tasks import Tasks
+from tests.support.databases import locked
 
 OWNER = "person:x"
 
@@ -24,17 +23,6 @@ def a_task(task_id: str, state: TaskState, *, days_ago: float = 0.0) -> Task:
     task.status.state = state
     task.status.timestamp.FromNanoseconds(time.time_ns() - int(days_ago * 86_400e9))
     return task
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    connection = sqlite3.connect(path)
-    connection.execute("BEGIN EXCLUSIVE")
-    try:
-        yield
-    finally:
-        connection.rollback()
-        connection.close()
 
 
 async def opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> Tasks:

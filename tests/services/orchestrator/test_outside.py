@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from opswarm.a2a.wire import EVENTS_URI
 from opswarm.agent.events import Failed, Finished
 from opswarm.errors import SettingsInvalid
 from opswarm.settings import OutsideAgent, load
-from tests.services.orchestrator.front import front, said
+from tests.services.orchestrator.front import Front, front, said
 from tests.support.hosting import serving
 
 TOKEN = "outside-token-0123456789"
@@ -80,15 +81,21 @@ class Foreign:
             yield f"data: {json.dumps({'jsonrpc': '2.0', 'id': request_id, 'result': frame})}\n\n"
 
 
-async def test_an_outside_agent_is_routed_to_and_gets_none_of_our_tokens(tmp_path: Path) -> None:
+@asynccontextmanager
+async def with_tax(home: Path) -> AsyncIterator[tuple[Front, Foreign]]:
     foreign = Foreign()
     async with serving(foreign.app()) as url:
         foreign.url = url
         outside = {"tax": OutsideAgent(url=url, token=SecretStr(TOKEN))}
-        async with front(tmp_path, "devops", outside=outside) as swarm:
-            events = await swarm.ask("reckon the tax of this invoice")
-            named = await swarm.ask("and now?", agent="tax")
-            listed = (await swarm.http.get(f"{swarm.url}/agents")).text
+        async with front(home, "devops", outside=outside) as swarm:
+            yield swarm, foreign
+
+
+async def test_an_outside_agent_is_routed_to_and_gets_none_of_our_tokens(tmp_path: Path) -> None:
+    async with with_tax(tmp_path) as (swarm, foreign):
+        events = await swarm.ask("reckon the tax of this invoice")
+        named = await swarm.ask("and now?", agent="tax")
+        listed = (await swarm.http.get(f"{swarm.url}/agents")).text
     assert said(events) == said(named) == "It is 19 %." and isinstance(events[-1], Finished)
     assert TOKEN not in listed and '"tax"' in listed
     assert not swarm.echoes["devops"].seen
@@ -101,13 +108,9 @@ async def test_an_outside_agent_is_routed_to_and_gets_none_of_our_tokens(tmp_pat
 
 
 async def test_what_only_ours_may_tell_is_not_taken_from_an_outside_agent(tmp_path: Path) -> None:
-    foreign = Foreign()
-    async with serving(foreign.app()) as url:
-        foreign.url = url
-        outside = {"tax": OutsideAgent(url=url, token=SecretStr(TOKEN))}
-        async with front(tmp_path, "devops", outside=outside) as swarm:
-            events = await swarm.ask("and now?", agent="tax")
-            failed = await swarm.ask("fail", agent="tax")
+    async with with_tax(tmp_path) as (swarm, _):
+        events = await swarm.ask("and now?", agent="tax")
+        failed = await swarm.ask("fail", agent="tax")
     assert [e.kind for e in events] == ["delegated", "text", "finished"]
     assert failed[-1] == Failed(code="agent_failed", message="I do not know.")
 
