@@ -38,7 +38,7 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import AnyHttpUrl, ConfigDict, ValidationError
 from starlette.applications import Starlette
 
-from opswarm.errors import DeadlineExceeded, InvalidInput, OpswarmError, Unauthenticated
+from opswarm.errors import DeadlineExceeded, InvalidInput, OpswarmError, PermissionDenied, Unauthenticated
 from opswarm.guard import principal as principals
 from opswarm.guard.principal import Kind, Principal
 from opswarm.guard.redaction import redact
@@ -178,7 +178,10 @@ def _gated(spec: ToolSpec, observe: Observer) -> Tool:
 
     @functools.wraps(function)
     async def call(*args: Any, **kwargs: Any) -> CallToolResult:
-        return _result(await function(*args, **kwargs))
+        output = await function(*args, **kwargs)
+        if not isinstance(output, ToolOutput):
+            raise PermissionDenied(f"{spec.name} is an action, and none is taken yet.")
+        return _result(output)
 
     signature = inspect.signature(function, eval_str=True)
     call.__signature__ = signature.replace(return_annotation=CallToolResult)  # type: ignore[attr-defined]

@@ -7,10 +7,11 @@ ToolSpec(pods_list, read_only=True, toolset="core")
 ```
 
 The function's parameters become the tool's input schema (flat, unknown names rejected), its docstring the
-description. A tool that changes something says how risky a call is, and what it touches:
+description. A tool that changes something is an action: its function gives a `Plan` and changes nothing, and
+`action` does the rest (see `opswarm.actions.action`):
 
 ```python
-ToolSpec(scale, read_only=False, risk=Risk.SAFE, risk_of=lambda a: Risk.RISKY if a["replicas"] == 0 else Risk.SAFE)
+ToolSpec(scale, read_only=False, action=Action(perform, probe, verify), risk=Risk.SAFE)
 ```
 
 A failure is an `OpswarmError`: its sentence reaches the model as an error result. Anything else
@@ -23,6 +24,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from opswarm.actions.action import Action, Plan
 from opswarm.guard.limits import Touch
 from opswarm.guard.risk import Risk, worst
 
@@ -35,7 +37,7 @@ class ToolOutput:
     data: Mapping[str, Any] | None = None
 
 
-ToolFunction = Callable[..., Awaitable[ToolOutput]]
+ToolFunction = Callable[..., Awaitable[ToolOutput] | Awaitable[Plan]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class ToolSpec:
     `read_only` tools change nothing in the world, may run in parallel and may be retried.
     `risk` is the least of any call (unsaid: read for what is read-only, else risky), `risk_of` that of a call with
     certain arguments, where it depends on them; what is not read-only is never less than safe. `touches` gives what a
-    call lays hands on, as far as its arguments tell.
+    call lays hands on, as far as its arguments tell. What is not read-only has an `action`.
     `timeout` bounds one call, in seconds. `toolset` groups tools that are offered together.
     """
 
@@ -58,6 +60,7 @@ class ToolSpec:
     risk: Risk | None = None
     risk_of: Callable[[Mapping[str, Any]], Risk] | None = None
     touches: Callable[[Mapping[str, Any]], Sequence[Touch]] | None = None
+    action: Action | None = None
 
     @property
     def name(self) -> str:
