@@ -102,23 +102,32 @@ class RemoteAgent:
         token: str,
         work_token: str = "",
         context_id: str = "",
+        task_id: str = "",
+        message_id: str = "",
         metadata: Mapping[str, Any] | None = None,
         deadline: float,
         started: Any = None,
     ) -> AsyncGenerator[Event, None]:
         """The agent's events for one request, ending with `Finished` or `Failed`.
 
-        `deadline` is in seconds; when it passes, or when the caller stops reading, the agent's task is cancelled.
+        `deadline` is in seconds; when it passes, or when the caller stops reading, the agent's task is cancelled; but
+        one that waited and is answered with this (`task_id`) goes on by itself. A `message_id` of one's own makes the
+        request one that can be sent again.
         `work_token` goes along for an agent of ours to work with.
         `started` is called with (task id, context id) as soon as they are known. Raises `AgentDown`,
         `DeadlineExceeded`, `Unauthenticated`, `Unavailable`, or `InvalidInput` when the agent refuses the request.
         """
         message = Message(
-            message_id=uuid.uuid4().hex, role=Role.ROLE_USER, parts=[Part(text=text)], context_id=context_id
+            message_id=message_id or uuid.uuid4().hex,
+            role=Role.ROLE_USER,
+            parts=[Part(text=text)],
+            context_id=context_id,
+            task_id=task_id,
         )
+        resumes = bool(task_id)
         if metadata:
             message.metadata.update(dict(metadata))
-        task_id = ""
+        known = False
         ended = False
         size = 0
         try:
@@ -126,8 +135,8 @@ class RemoteAgent:
             asked = self._streamed if self._fetch is not None and self._endpoint else self._through_sdk
             async with aclosing(bounded(asked(message, context), deadline)) as frames:
                 async for frame in frames:
-                    if not task_id and frame.ids:
-                        task_id = frame.ids[0]
+                    if frame.ids and (begun := not known):
+                        task_id, known = frame.ids[0], begun
                         if started is not None:
                             started(*frame.ids)
                     size += frame.size
@@ -147,7 +156,7 @@ class RemoteAgent:
             ended = not task_id  # What was begun is cancelled below, should the agent still be there.
             raise self._translated(error) from error
         finally:
-            if not ended:
+            if not ended and not resumes:
                 await self._abandon(task_id, message, token)
 
     async def _through_sdk(self, message: Message, context: ClientCallContext) -> AsyncGenerator[_Frame, None]:

@@ -27,6 +27,7 @@ from opswarm.settings import Settings
 from opswarm.store.tasks import Tasks
 from services.orchestrator.card import NAME, card
 from services.orchestrator.delegation import Delegation
+from services.orchestrator.desk import Desk
 from services.orchestrator.desktop import desktop
 from services.orchestrator.directory import Directory
 
@@ -98,11 +99,15 @@ def create_app(settings: Settings) -> Service:
     exchange = Exchange(key, verifier, addresses.keys)
     gateway = GatewayClient(settings.address("gateway"), fetch, _token)
     system = prompt("services.orchestrator", "route")
-    responder = Delegation(directory, exchange, gateway, settings.orchestrator, system)
     store = Tasks(settings.database(NAME), NAME, executor=settings.executor, keep_days=settings.keep_days)
+    desk = Desk(settings, http, key, verifier, store) if settings.actions.servers else None
+    parking = desk.parking if desk is not None else None
+    responder = Delegation(directory, exchange, gateway, settings.orchestrator, system, parking)
     server = A2AServer(
         NAME, card(settings.address(NAME)), responder, store, max_bytes=settings.server.max_request_bytes
     )
+    if desk is not None:
+        desk.resumes(server.engine, directory, exchange)
     tokens = _Tokens(exchange, key.public_jwk())
     servers = {s: ToolServerClient(s, settings.address(s)) for s in settings.orchestrator.tool_servers}
     mcp = desktop(NAME, settings, server.engine, directory, exchange, verifier, servers)
@@ -122,6 +127,8 @@ def create_app(settings: Settings) -> Service:
             stack.push_async_callback(http.aclose)
             stack.push_async_callback(fetch.aclose)
             await stack.enter_async_context(server.lifespan())
+            if desk is not None:
+                await stack.enter_async_context(desk.lifespan())
             await stack.enter_async_context(directory.kept_fresh())
             await stack.enter_async_context(mcp.lifespan())
             yield
@@ -131,6 +138,7 @@ def create_app(settings: Settings) -> Service:
         Route("/oauth/token", tokens.exchange, methods=["POST"]),
         Route("/.well-known/jwks.json", tokens.keys, methods=["GET"]),
         Route("/mcp", mcp),
+        *(desk.routes() if desk is not None else ()),
         *server.routes(),
         *server.chat_routes(lambda: (NAME, *directory.names())),
     ]

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, replace
 
 from opswarm import telemetry
 from opswarm.a2a.server import TurnInput
 from opswarm.a2a.wire import AGENT_KEY, HISTORY_KEY, MODEL_KEY
-from opswarm.agent.events import Delegated, Event, Failed, Finished, TextDelta
-from opswarm.errors import AgentDown, InvalidInput, OpswarmError
+from opswarm.actions.proposals import Proposal
+from opswarm.agent.events import ApprovalNeeded, Delegated, Event, Failed, Finished, TextDelta
+from opswarm.errors import AgentDown, InvalidInput, OpswarmError, Unavailable
 from opswarm.guard.exchange import Exchange
 from opswarm.mcp.client import bearer
 from opswarm.models.chat import ChatModel
 from opswarm.settings import Orchestrator
 from opswarm.streams import read_ahead
 from services.orchestrator import routing
+from services.orchestrator.answers import Said, answers
 from services.orchestrator.directory import Directory
+from services.orchestrator.parking import Parking, Waits
+from services.orchestrator.resuming import WaitingTask
 from services.orchestrator.routing import Route
 
 _AHEAD = 256
@@ -24,29 +29,101 @@ _SELF = "orchestrator"
 _PASSED_ON = (HISTORY_KEY, MODEL_KEY)
 
 
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The task of an agent that goes on, and the id of the message that says so."""
+
+    task_id: str
+    message_id: str
+
+
 class Delegation:
     """The orchestrator as a responder: finds the agents, delegates, and joins what they say."""
 
     def __init__(
-        self, directory: Directory, exchange: Exchange, model: ChatModel, settings: Orchestrator, system: str
+        self,
+        directory: Directory,
+        exchange: Exchange,
+        model: ChatModel,
+        settings: Orchestrator,
+        system: str,
+        parking: Parking | None = None,
     ) -> None:
+        """Without `parking` nothing waits for people here, as no tool server of the swarm has actions."""
         self._directory = directory
         self._exchange = exchange
         self._model = model
         self._settings = settings
         self._system = system
+        self._parking = parking
 
     async def respond(self, request: TurnInput) -> AsyncGenerator[Event, None]:
+        waits = Waits()
+        source = await self._source(request, waits)
+        before = None
+        if request.resumes is not None and self._parking is not None:
+            before = await self._parking.find(request.task_id)
+        end: Event | None = None
+        async with aclosing(source) as events:
+            async for event in events:
+                if isinstance(event, Finished | Failed):
+                    end = event
+                    break
+                yield event
+        if waits.children and self._parking is not None:
+            yield await self._parking.kept(request, before, waits)
+            return
+        if before is not None and self._parking is not None:
+            await self._parking.drop(request.task_id)
+        if end is not None:
+            yield end
+
+    async def _source(self, request: TurnInput, waits: Waits) -> AsyncGenerator[Event, None]:
+        said = answers(request.text, request.metadata) if self._parking is not None else []
+        if request.resumes is not None and self._parking is not None:
+            return self._resumed(request, await self._parking.find(request.task_id), said, waits)
+        if said and self._parking is not None:
+            return self._parking.elsewhere(request, said)
+        return self._started(request, waits)
+
+    async def _started(self, request: TurnInput, waits: Waits) -> AsyncGenerator[Event, None]:
         route = await self._route(request)
         for name in route.agents:
             yield Delegated(agent=name, because=route.because)
         if len(route.agents) == 1:
-            source = self._ask(route.agents[0], route.text, request)
+            source = self._ask(route.agents[0], route.text, request, waits)
         else:
-            source = self._join(route, request)
+            source = self._join(route.agents, {}, route.text, request, waits)
         async with aclosing(source) as events:
             async for event in events:
                 yield event
+
+    async def _resumed(
+        self, request: TurnInput, paused: WaitingTask, said: list[Said], waits: Waits
+    ) -> AsyncGenerator[Event, None]:
+        """Takes the answers, if the message has any, and has the agents that waited go on."""
+        assert self._parking is not None
+        async with aclosing(self._parking.take(request, said)) as taken:
+            async for found in taken:
+                if not isinstance(found, Proposal):
+                    yield found
+        # It goes on for whoever asked for it, whoever answered.
+        ours = replace(request, principal=paused.principal)
+        children = {c.agent: Resumed(c.task_id, f"resume-{request.task_id}-{paused.round}") for c in paused.children}
+        try:
+            if len(children) == 1:
+                ((name, child),) = children.items()
+                source = self._ask(name, request.text, ours, waits, child)
+            else:
+                source = self._join(tuple(children), children, request.text, ours, waits)
+            async with aclosing(source) as events:
+                async for event in events:
+                    yield event
+        except Unavailable as error:
+            # It is not over: it waits as it did, and is tried again.
+            yield TextDelta(text=f"**Not yet:** {error}\n\n")
+            waits.children[:] = list(paused.children)
+            waits.requests[:] = list(paused.requests)
 
     async def _route(self, request: TurnInput) -> Route:
         named = str(request.metadata.get(AGENT_KEY) or request.metadata.get("opswarm/path_agent") or "")
@@ -89,8 +166,16 @@ class Delegation:
         best = max(scored, key=lambda n: (scored[n], n == self._settings.default_agent))
         return Route((best,), request.text, "it fits best by its skills")
 
-    async def _ask(self, name: str, text: str, request: TurnInput) -> AsyncGenerator[Event, None]:
+    async def _ask(
+        self, name: str, text: str, request: TurnInput, waits: Waits, resumed: Resumed | None = None
+    ) -> AsyncGenerator[Event, None]:
         agent = await self._directory.get(name)
+        task_id = resumed.task_id if resumed is not None else ""
+
+        def begun(task: str, context: str) -> None:
+            nonlocal task_id
+            task_id = task
+
         if (outside := self._directory.outside(name)) is not None:
             # Another's agent gets the question and its own token: nothing with which it could act here.
             source = _said(
@@ -107,7 +192,10 @@ class Delegation:
                 text,
                 token=tokens.door,
                 work_token=tokens.work,
-                context_id=request.context_id,
+                context_id="" if resumed is not None else request.context_id,
+                task_id=task_id,
+                message_id=resumed.message_id if resumed is not None else "",
+                started=begun,
                 metadata={key: kept for key in _PASSED_ON if (kept := request.metadata.get(key)) is not None},
                 deadline=self._settings.delegation_seconds,
             )
@@ -115,6 +203,9 @@ class Delegation:
         try:
             async with aclosing(source) as events:
                 async for event in events:
+                    if isinstance(event, ApprovalNeeded):
+                        waits.add(name, task_id, event)
+                        continue
                     if isinstance(event, Finished | Failed):
                         outcome = event.kind
                     yield event
@@ -128,15 +219,19 @@ class Delegation:
         finally:
             telemetry.DELEGATIONS.labels(name, outcome).inc()
 
-    async def _join(self, route: Route, request: TurnInput) -> AsyncGenerator[Event, None]:
+    async def _join(
+        self, names: Sequence[str], resumed: Mapping[str, Resumed], text: str, request: TurnInput, waits: Waits
+    ) -> AsyncGenerator[Event, None]:
         """Asks several agents at the same time and gives their answers one after the other, each under its name."""
         failures: list[str] = []
         async with AsyncExitStack() as stack:
             streams = [
-                await stack.enter_async_context(read_ahead(self._told(name, route.text, request), _AHEAD))
-                for name in route.agents
+                await stack.enter_async_context(
+                    read_ahead(self._told(name, text, request, waits, resumed.get(name)), _AHEAD)
+                )
+                for name in names
             ]
-            for name, stream in zip(route.agents, streams, strict=True):
+            for name, stream in zip(names, streams, strict=True):
                 yield TextDelta(text=f"## {name}\n\n")
                 end: Event = Failed(code="internal", message="It stopped without an end.")
                 async for event in stream:
@@ -148,15 +243,17 @@ class Delegation:
                     failures.append(f"{name}: {end.message}")
                     yield TextDelta(text=f"**The {name} agent failed:** {end.message}")
                 yield TextDelta(text="\n\n")
-        if len(failures) == len(route.agents):
+        if len(failures) == len(names):
             yield Failed(code="agents_failed", message=" ".join(failures))
         else:
             yield Finished(notice=" ".join(failures))
 
-    async def _told(self, name: str, text: str, request: TurnInput) -> AsyncGenerator[Event, None]:
+    async def _told(
+        self, name: str, text: str, request: TurnInput, waits: Waits, resumed: Resumed | None
+    ) -> AsyncGenerator[Event, None]:
         """As `_ask`, with an error told as an event."""
         try:
-            async with aclosing(self._ask(name, text, request)) as events:
+            async with aclosing(self._ask(name, text, request, waits, resumed)) as events:
                 async for event in events:
                     yield event
         except OpswarmError as error:

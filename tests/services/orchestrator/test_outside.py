@@ -60,7 +60,7 @@ class Foreign:
         self.requests.append((dict(request.headers), body))
         ids = {"taskId": "t-1", "contextId": body["params"].get("message", {}).get("contextId", "c")}
         artifact = {"artifactId": "a", "parts": [{"text": "It is 19 %."}]}
-        event = {"kind": "approval_needed", "approval_id": "apr-1", "tool": "delete", "preview": "nothing"}
+        event = {"kind": "approval_needed", "approvals": [{"id": "apr1", "tool": "delete", "summary": "nothing"}]}
         pretends = {**ids, "status": {"state": "TASK_STATE_WORKING"}, "metadata": {EVENTS_URI: event}}
         code = {f"{EVENTS_URI}/code": "unauthenticated"}
         said = {"messageId": "m", "role": "ROLE_AGENT", "parts": [{"text": "I do not know."}]}

@@ -1,0 +1,87 @@
+"""Durable work: DBOS, set up once in a process, for the one service of it that has any.
+
+A workflow that was begun is gone on with after any restart: by the process with the same stable executor name, and
+under the same application version, which changes only when the shape of the workflows does. What is kept is JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+from dbos import DBOS, DBOSConfig
+from dbos._serialization import Serializer
+
+from opswarm.errors import Unavailable
+from opswarm.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_CLOSE_SECONDS = 2
+_POLL_SECONDS = 0.5
+"""How often a database without notifications (SQLite) is looked at for messages to workflows."""
+
+
+class Json(Serializer):
+    """In place of pickle: whoever can write to the database must not be able to run code with it."""
+
+    def serialize(self, data: Any) -> str:
+        if isinstance(data, BaseException):
+            return json.dumps({"error": type(data).__name__, "text": str(data)[:500]})
+        return json.dumps(data)
+
+    def deserialize(cls, serialized_data: str) -> Any:
+        found = json.loads(serialized_data)
+        if isinstance(found, dict) and found.keys() == {"error", "text"}:
+            return RuntimeError(f"{found['error']}: {found['text']}")
+        return found
+
+    def name(self) -> str:
+        return "opswarm_json"
+
+
+def _url(settings: Settings, service: str) -> str:
+    """DBOS speaks to databases with drivers of its own, which are not async."""
+    given = settings.database_url
+    if given.startswith("postgresql"):
+        return "postgresql+psycopg://" + given.split("://", 1)[1]
+    path = settings.home / "data" / f"{service}-workflows.db"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return f"sqlite:///{quote(str(path))}"
+
+
+@asynccontextmanager
+async def workflows(settings: Settings, service: str, version: str) -> AsyncIterator[None]:
+    """DBOS while the block runs: what was begun before is gone on with, in this event loop.
+
+    `version` names the shape of the workflows that are registered. Raises `Unavailable` when its database can't be
+    used.
+    """
+    config: DBOSConfig = {
+        "name": f"opswarm-{service}",
+        "system_database_url": _url(settings, service),
+        "executor_id": settings.executor,
+        "application_version": version,
+        "auto_upgrade": True,
+        "serializer": Json(),
+        "log_level": "WARNING",
+        "notification_listener_polling_interval_sec": _POLL_SECONDS,
+        "sys_db_pool_size": 5,
+    }
+    try:
+        DBOS(config=config)
+        DBOS.launch()
+    except Exception as error:  # The library's boundary: its own errors, SQLAlchemy's and the driver's come through.
+        log.exception("the workflows of %s can't be started", service)
+        DBOS.destroy()
+        raise Unavailable(
+            f"The workflows of {service} can't be kept.", hint="Check database_url and the disk."
+        ) from error
+    try:
+        yield
+    finally:
+        DBOS.destroy(workflow_completion_timeout_sec=_CLOSE_SECONDS)

@@ -1,0 +1,85 @@
+"""What waits for people, over HTTP: to be looked at, answered, and read in the audit."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from opswarm.errors import InvalidInput, PermissionDenied
+from opswarm.guard import principal as principals
+from opswarm.guard.principal import Kind, Role
+from opswarm.guard.standing import highest_role
+from opswarm.service import read_body
+from services.orchestrator.approvals import Approvals, may_look, shown
+
+_MOST_BODY = 4_096
+_READS_AUDIT = (Role.ADMIN, Role.OPERATOR)
+
+
+class ApprovalRoutes:
+    """The routes of the orchestrator, whose door has found out who is calling."""
+
+    def __init__(self, approvals: Approvals) -> None:
+        self._approvals = approvals
+
+    def routes(self) -> list[BaseRoute]:
+        return [
+            Route("/approvals", self._list, methods=["GET"]),
+            Route("/approvals/{id}", self._get, methods=["GET"]),
+            Route("/approvals/{id}", self._answer, methods=["POST"]),
+            Route("/audit", self._servers, methods=["GET"]),
+            Route("/audit/{server}", self._audit, methods=["GET"]),
+        ]
+
+    async def _list(self, request: Request) -> Response:
+        may_look(principals.current())
+        found, missing = await self._approvals.waiting()
+        return JSONResponse({"approvals": [shown(p) for p in found], "missing": missing})
+
+    async def _get(self, request: Request) -> Response:
+        may_look(principals.current())
+        return JSONResponse(shown(await self._approvals.find(_id(request))))
+
+    async def _answer(self, request: Request) -> Response:
+        principal = principals.current()
+        if principal is None:
+            raise PermissionDenied("Nobody is known to be answering.")
+        try:
+            body: Any = json.loads(await read_body(request, _MOST_BODY))
+        except (ValueError, RecursionError) as error:
+            raise InvalidInput("The answer is not JSON.") from error
+        said = body.get("answer") if isinstance(body, dict) else None
+        reason = body.get("reason", "") if isinstance(body, dict) else ""
+        if said not in ("approve", "reject") or not isinstance(reason, str) or not body.keys() <= {"answer", "reason"}:
+            raise InvalidInput(
+                'An answer is {"answer": "approve" or "reject", "reason": "…"} and nothing else.',
+                hint="What is approved can't be changed: a changed call is asked for anew.",
+            )
+        taken = await self._approvals.answer(_id(request), principal, approve=said == "approve", reason=reason)
+        return JSONResponse(shown(taken))
+
+    async def _servers(self, request: Request) -> Response:
+        _may_read_audit()
+        return JSONResponse({"servers": self._approvals.servers})
+
+    async def _audit(self, request: Request) -> Response:
+        _may_read_audit()
+        kept = {k: v for k, v in request.query_params.items() if k in ("since", "after", "tool", "limit")}
+        return JSONResponse(await self._approvals.audit(str(request.path_params["server"]), kept))
+
+
+def _id(request: Request) -> str:
+    id = str(request.path_params["id"])
+    if not id.isascii() or not id.isalnum() or len(id) > 32:
+        raise InvalidInput("That is not the id of an approval.", hint="`opswarm approvals` lists them.")
+    return id
+
+
+def _may_read_audit() -> None:
+    who = principals.current()
+    if who is None or who.kind is not Kind.PERSON or who.actors or highest_role(who) not in _READS_AUDIT:
+        raise PermissionDenied("The audit is for operators.", hint="A token with the role operator would do.")

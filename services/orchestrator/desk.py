@@ -1,0 +1,70 @@
+"""The desk where people answer: all that the orchestrator needs for approvals, put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import httpx
+from starlette.routing import BaseRoute
+
+from opswarm.a2a.engine import Engine
+from opswarm.agent.pauses import Pauses
+from opswarm.guard.exchange import Exchange
+from opswarm.guard.tokens import SigningKey, Verifier
+from opswarm.settings import Settings
+from opswarm.store.tasks import Tasks
+from services.orchestrator.approval_routes import ApprovalRoutes
+from services.orchestrator.approvals import Approvals
+from services.orchestrator.card import NAME
+from services.orchestrator.directory import Directory
+from services.orchestrator.parking import Parking
+from services.orchestrator.resuming import Resuming, WaitingTask
+
+
+class Desk:
+    """Made where a tool server has actions. `resumes` is to be called before `lifespan`."""
+
+    def __init__(
+        self, settings: Settings, http: httpx.AsyncClient, key: SigningKey, verifier: Verifier, store: Tasks
+    ) -> None:
+        servers = {s: settings.address(s) for s in settings.actions.servers}
+        self._settings = settings
+        self._approvals = Approvals(servers, http, key, verifier)
+        self._pauses = Pauses(store.database, NAME, WaitingTask)
+        self.parking = Parking(self._approvals, self._pauses, self._begin)
+
+    def resumes(self, engine: Engine, directory: Directory, exchange: Exchange) -> None:
+        self.parking.resuming = Resuming(
+            engine,
+            self._pauses,
+            self._approvals,
+            directory,
+            exchange,
+            delegation_seconds=self._settings.orchestrator.delegation_seconds,
+        )
+
+    def routes(self) -> list[BaseRoute]:
+        return ApprovalRoutes(self._approvals).routes()
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """While it runs, what waits is waited for. Raises `Unavailable` when it can't be kept."""
+        assert self.parking.resuming is not None
+        # Imported here: DBOS costs 45 MB and half a second, and a swarm that only reads has no use for it.
+        waiting = await asyncio.to_thread(_load)
+        self._workflows = waiting.ApprovalWorkflows(self._settings, self._approvals, self.parking.resuming)
+        async with AsyncExitStack() as stack:
+            await self._pauses.open()
+            await stack.enter_async_context(self._workflows.lifespan())
+            yield
+
+    async def _begin(self, id: str, expires: float) -> None:
+        await self._workflows.begin(id, expires)
+
+
+def _load():  # type: ignore[no-untyped-def]
+    from services.orchestrator import waiting
+
+    return waiting

@@ -1,0 +1,138 @@
+"""What waits for people, durably: one workflow an approval, from when it is seen until its task has gone on.
+
+The tool servers know what was answered; the workflow sleeps until it is, or until it expires, and then has the task
+resumed, as often as that takes. Kill this process, the agent or the tool server at any instant: once they are back the
+task goes on, and the action is done once, which is the tool server's part.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from dbos import DBOS, SetWorkflowID
+
+from opswarm.actions.proposals import Proposal, State
+from opswarm.errors import NotFound, OpswarmError, Unavailable
+from opswarm.settings import Settings
+from opswarm.workflows import workflows
+from services.orchestrator.approvals import Approvals
+from services.orchestrator.resuming import Resuming
+
+log = logging.getLogger(__name__)
+
+_VERSION = "approvals-1"
+"""Of the shape of the workflow below; another shape is another version, and takes over what the last one left."""
+
+_LOOK_SECONDS = 300.0
+"""How often a workflow looks by itself, should the word that it was answered be lost."""
+
+_SWEEP_SECONDS = 30.0
+"""How often the tool servers are asked what waits that no one told of, such as for an agent that was asked directly."""
+
+_GIVE_UP_SECONDS = 86_400.0
+_GONE = "gone"
+_TOPIC = "answered"
+
+
+class ApprovalWorkflows:
+    """The workflows of one orchestrator. One in a process, as DBOS is."""
+
+    def __init__(self, settings: Settings, approvals: Approvals, resuming: Resuming) -> None:
+        self._settings = settings
+        self._approvals = approvals
+        self._resuming = resuming
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Goes on with what waited before, and takes what comes. Raises `Unavailable` with its database."""
+        global _desk
+        _desk = self
+        self._approvals.answered = self.answered
+        async with workflows(self._settings, "orchestrator", _VERSION):
+            sweeping = asyncio.create_task(self._sweep())
+            try:
+                yield
+            finally:
+                sweeping.cancel()
+                with suppress(asyncio.CancelledError):
+                    await sweeping
+                _desk = None
+
+    async def begin(self, id: str, expires: float) -> None:
+        """Waits for the approval from now on; nothing when it does already."""
+        with SetWorkflowID(_name(id)):
+            await DBOS.start_workflow_async(approval, id, expires)
+
+    async def answered(self, proposal: Proposal) -> None:
+        """Wakes the workflow of an approval that somebody answered."""
+        await self.begin(proposal.id, proposal.expires)
+        await DBOS.send_async(_name(proposal.id), proposal.state.value, _TOPIC, idempotency_key=proposal.id)
+
+    async def look(self, id: str) -> str:
+        """The approval's state, or "gone"; `waiting` when it can't be known."""
+        try:
+            return (await self._approvals.find(id)).state.value
+        except NotFound:
+            return _GONE
+        except OpswarmError as error:
+            log.warning("approval %s can't be looked at: %s", id, error)
+            return State.WAITING.value
+
+    async def go_on(self, id: str) -> None:
+        await self._resuming.go_on(await self._approvals.find(id))
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                found, _ = await self._approvals.waiting()
+                for proposal in found:
+                    await self.begin(proposal.id, proposal.expires)
+            except Exception:  # The loop's boundary: what fails now is tried again.
+                log.exception("what waits could not be swept up")
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+
+def _name(id: str) -> str:
+    return f"approval-{id}"
+
+
+_desk: ApprovalWorkflows | None = None
+"""Workflows are found by name after a restart, so they are functions of the module; this is what they work with."""
+
+
+def _at_desk() -> ApprovalWorkflows:
+    if _desk is None:
+        raise Unavailable("The orchestrator is being stopped.")
+    return _desk
+
+
+@DBOS.step(name="look")
+async def look(id: str) -> str:
+    return await _at_desk().look(id)
+
+
+@DBOS.step(name="seconds_left")
+async def seconds_left(expires: float) -> float:
+    return expires - time.time()
+
+
+@DBOS.step(name="go_on", retries_allowed=True, max_attempts=10, interval_seconds=1.0, backoff_rate=2.0)
+async def go_on(id: str) -> None:
+    await _at_desk().go_on(id)
+
+
+@DBOS.workflow(name="approval")
+async def approval(id: str, expires: float) -> str:
+    """Sleeps until the approval is answered or has expired, then has its task go on. Gives the state."""
+    while (state := await look(id)) == State.WAITING.value:
+        left = await seconds_left(expires)
+        if left < -_GIVE_UP_SECONDS:
+            return "not known"
+        await DBOS.recv_async(_TOPIC, timeout_seconds=min(max(left, 0.0) + 1.0, _LOOK_SECONDS))
+    if state != _GONE:
+        await go_on(id)
+    return state

@@ -1,0 +1,134 @@
+"""A swarm about lamps: the orchestrator, an agent that switches one, and their tool server, each on a port of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from a2a.types import Task
+
+from opswarm.a2a.cards import Skill, agent_card
+from opswarm.a2a.client import RemoteAgent
+from opswarm.a2a.server import TurnInput
+from opswarm.agent.events import ApprovalNeeded, Event, TextDelta
+from opswarm.agent.service import FirstLook, agent_service
+from opswarm.agent.turn import Toolbox
+from opswarm.guard.keys import signing_key
+from opswarm.guard.principal import Kind, Principal, Role
+from opswarm.guard.tokens import AUDIENCE_PERSON
+from opswarm.mcp.serving import http_service
+from opswarm.models.chat import ToolCall
+from opswarm.settings import Settings, load
+from services.orchestrator.app import create_app
+from tests.support.hosting import free_port, serving
+from tests.support.lamps import Lamps
+
+ANN = Principal(kind=Kind.PERSON, subject="person:ann", roles=frozenset({Role.OPERATOR}))
+BOB = Principal(kind=Kind.PERSON, subject="person:bob", roles=frozenset({Role.ADMIN}))
+EVE = Principal(kind=Kind.PERSON, subject="person:eve", roles=frozenset({Role.VIEWER}))
+
+
+async def switches(request: TurnInput, tools: Toolbox) -> FirstLook:
+    """Wants every lamp switched that the question names; `off` lets it be dark."""
+    on = "off" not in request.text
+    names = [n for n in ("hall", "desk", "kube-system") if n in request.text]
+    calls = [
+        ToolCall(f"c{i}", "lamp_switch", json.dumps({"name": name, "on": on})) for i, name in enumerate(names)
+    ]
+    return FirstLook(calls=tuple(calls))
+
+
+@dataclass
+class Swarm:
+    """The services that run, and whoever talks to them."""
+
+    settings: Settings
+    lamps: Lamps
+    stacks: dict[str, AsyncExitStack] = field(default_factory=dict)
+    http: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(trust_env=False, timeout=20))
+
+    async def start(self, *names: str) -> None:
+        for name in names:
+            stack = self.stacks[name] = AsyncExitStack()
+            port = int(self.settings.address(name).rpartition(":")[2])
+            if name == "lamps":
+                service = await stack.enter_async_context(http_service(self.lamps.opener(), self.settings))
+            elif name == "orchestrator":
+                service = create_app(self.settings)
+            else:
+                skill = Skill("lamps", "Lamps", "switches lamps", ("lamp",), ("switch the lamp in the hall",))
+                card = agent_card(name, name, "Switches lamps.", self.settings.address(name), (skill,))
+                service = agent_service(
+                    self.settings, name, card, tool_servers=("lamps",), system="You switch lamps.", rules=switches
+                )
+            await stack.enter_async_context(serving(service.app(), port))
+
+    async def stop(self, *names: str) -> None:
+        for name in names:
+            await self.stacks.pop(name).aclose()
+
+    def token(self, who: Principal) -> str:
+        return signing_key(self.settings).mint(who, [AUDIENCE_PERSON], seconds=600)
+
+    async def ask(
+        self, text: str, *, who: Principal = ANN, at: str = "orchestrator", **how: Any
+    ) -> tuple[list[Event], str]:
+        """The events of one request, and its task id."""
+        agent = await RemoteAgent.connect(at, self.settings.address(at), self.http)
+        ids: list[str] = []
+        asking = agent.ask(
+            text, token=self.token(who), deadline=60, started=lambda task, context: ids.append(task), **how
+        )
+        return [e async for e in asking], ids[0]
+
+    async def waiting(self, text: str, *, who: Principal = ANN, at: str = "orchestrator") -> tuple[list[str], str]:
+        """Asks for something that has to wait: the ids of its approvals, and its task."""
+        events, task = await self.ask(text, who=who, at=at)
+        needed = next(e for e in events if isinstance(e, ApprovalNeeded))
+        return [r.id for r in needed.approvals], task
+
+    async def call(self, method: str, path: str, *, who: Principal = ANN, **how: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.token(who)}"}
+        return await self.http.request(
+            method, f"{self.settings.address('orchestrator')}{path}", headers=headers, **how
+        )
+
+    async def answer(self, id: str, said: str = "approve", *, who: Principal = BOB, **more: str) -> httpx.Response:
+        return await self.call("POST", f"/approvals/{id}", who=who, json={"answer": said, **more})
+
+    async def task(self, id: str, *, who: Principal = ANN, at: str = "orchestrator") -> Task:
+        agent = await RemoteAgent.connect(at, self.settings.address(at), self.http)
+        return next(t for t in await agent.tasks(self.token(who)) if t.id == id)
+
+
+def text_of(events: Sequence[Event]) -> str:
+    return "".join(e.text for e in events if isinstance(e, TextDelta))
+
+
+@asynccontextmanager
+async def swarm(
+    home: Path, *, policy: str = "", lamps: Lamps | None = None, database_url: str = "", **more: Any
+) -> AsyncIterator[Swarm]:
+    """All of it, started. Started again in the same folder with the same lamps it is the same swarm."""
+    names = ("gateway", "lamps", "devops", "orchestrator")
+    addresses = {n: f"http://127.0.0.1:{free_port()}" for n in names}
+    settings = load(
+        home=home, addresses=addresses, actions={"servers": ["lamps"]}, database_url=database_url, **more
+    )
+    home.mkdir(parents=True, exist_ok=True)
+    if policy:
+        (home / "policy.yaml").write_text(policy)
+    made = Swarm(settings, lamps or Lamps())
+    try:
+        await made.start("lamps", "devops", "orchestrator")
+        yield made
+    finally:
+        for name in ("orchestrator", "devops", "lamps"):
+            if name in made.stacks:
+                await made.stop(name)
+        await made.http.aclose()
