@@ -1,16 +1,20 @@
 """Durable work: DBOS, set up once in a process, for the one service of it that has any.
 
 A workflow that was begun is gone on with after any restart: by the process with the same stable executor name, and
-under the same application version, which changes only when the shape of the workflows does. What is kept is JSON.
+under the same application version, which changes only when the shape of the workflows does. What older versions left is
+cancelled: a service begins its work anew under ids of its own version. What is kept is JSON.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import Context
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from dbos import DBOS, DBOSConfig
@@ -18,6 +22,8 @@ from dbos._serialization import Serializer
 
 from opswarm.errors import Unavailable
 from opswarm.settings import Settings
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +72,6 @@ async def workflows(settings: Settings, service: str, version: str) -> AsyncIter
         "system_database_url": _url(settings, service),
         "executor_id": settings.executor,
         "application_version": version,
-        "auto_upgrade": True,
         "serializer": Json(),
         "log_level": "WARNING",
         "notification_listener_polling_interval_sec": _POLL_SECONDS,
@@ -82,6 +87,41 @@ async def workflows(settings: Settings, service: str, version: str) -> AsyncIter
             f"The workflows of {service} can't be kept.", hint="Check database_url and the disk."
         ) from error
     try:
+        await _cancel_older(version)
         yield
     finally:
+        # Cancelled, a workflow writes no end: it is gone on with at the next start.
+        running = list(_running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         DBOS.destroy(workflow_completion_timeout_sec=_CLOSE_SECONDS)
+        # DBOS gave the loop threads of its own, which end with it.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="loop"))
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """To be entered by every workflow first: it is broken off there when the service stops."""
+    task = asyncio.current_task()
+    assert task is not None
+    _running.add(task)
+    try:
+        yield
+    finally:
+        _running.discard(task)
+
+
+async def outside(work: Coroutine[Any, Any, T]) -> T:
+    """Does what a step has to do as if no workflow had asked for it: DBOS marks all that a step begins as its own."""
+    return await asyncio.create_task(work, context=Context())
+
+
+_running: set[asyncio.Task[Any]] = set()
+
+
+async def _cancel_older(version: str) -> None:
+    for left in await DBOS.list_workflows_async(status=["PENDING", "ENQUEUED"], load_input=False, load_output=False):
+        if left.app_version != version:
+            log.warning("workflow %s of the version %s is begun anew", left.workflow_id, left.app_version)
+            await DBOS.cancel_workflow_async(left.workflow_id)

@@ -160,7 +160,7 @@ class RemoteAgent:
                 await self._abandon(task_id, message, token)
 
     async def _through_sdk(self, message: Message, context: ClientCallContext) -> AsyncGenerator[_Frame, None]:
-        reader = wire.Reader()
+        reader = wire.Reader(resumed=bool(message.task_id))
         # The SDK's annotation says iterator; it is a generator, and closing it closes the stream.
         source: Any = self._client.send_message(SendMessageRequest(message=message), context=context)
         async with aclosing(source) as frames:
@@ -169,7 +169,7 @@ class RemoteAgent:
 
     async def _streamed(self, message: Message, context: ClientCallContext) -> AsyncGenerator[_Frame, None]:
         assert self._fetch is not None
-        reader, events = wire.Reader(), Events(_MAX_ANSWER_BYTES)
+        reader, events = wire.Reader(resumed=bool(message.task_id)), Events(_MAX_ANSWER_BYTES)
         params = {"message": MessageToDict(message)}
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "SendStreamingMessage", "params": params}).encode()
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream", "A2A-Version": "1.0"}

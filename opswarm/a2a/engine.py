@@ -40,7 +40,7 @@ from opswarm.a2a.messages import brought, check, text_of
 from opswarm.a2a.responder import Responder, TurnInput
 from opswarm.a2a.rpc import SAFE
 from opswarm.a2a.work import Work
-from opswarm.agent.events import EVENT, ApprovalNeeded, Event, Failed, Finished
+from opswarm.agent.events import EVENT, ApprovalNeeded, Failed, Finished
 from opswarm.errors import OpswarmError
 from opswarm.guard import principal as principals
 from opswarm.guard.principal import Kind, Principal
@@ -188,6 +188,7 @@ class Engine:
         said.CopyFrom(message)
         said.context_id = task.context_id
         task.status.Clear()
+        task.ClearField("metadata")
         task.status.state = TaskState.TASK_STATE_WORKING
         resumed = self._works[task.id] = Work(task, call.owner, resumed=True)
         return await self._started(resumed, call, resumes)
@@ -260,18 +261,15 @@ class Engine:
         return end_of(*ids, outcome)
 
     async def _events(self, request: TurnInput, work: Work) -> Finished | Failed | ApprovalNeeded:
-        newest: Event | None = None
         count = 0
         async with aclosing(self._responder.respond(request)) as events:
-            async for newest in events:
-                if isinstance(newest, Finished | Failed):
-                    return newest
-                work.take(newest)
+            async for event in events:
+                if isinstance(event, Finished | Failed | ApprovalNeeded):
+                    return event  # The last frame tells it.
+                work.take(event)
                 count += 1
                 if count % _BREATHER == 0:
                     await asyncio.sleep(0)
-        if isinstance(newest, ApprovalNeeded):
-            return newest
         return Failed(code="internal", message=f"The {self._name} agent stopped without an end.")
 
     async def _input(self, work: Work, call: Call, resumes: Task | None) -> TurnInput:

@@ -88,8 +88,10 @@ class Reader:
     Of an agent that does not know the extension, text and end are understood.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, resumed: bool = False) -> None:
+        """With `resumed` the request goes on with a task: what it had said before is not said again."""
         self._artifact: str | None = None
+        self._resumed = resumed
 
     def read(self, frame: StreamResponse) -> list[Event]:
         """The events that a frame carries; none for frames that only say that work goes on."""
@@ -104,6 +106,8 @@ class Reader:
             case "task":
                 # Artifacts that were streamed already come again in a task that ends; they are not said twice.
                 news = self._artifacts(frame.task.artifacts) if self._artifact is None else []
+                if self._resumed and frame.task.status.state == TaskState.TASK_STATE_WORKING:
+                    news = []
                 return [*news, *_status(frame.task.status, MessageToDict(frame.task.metadata))]
         return []
 

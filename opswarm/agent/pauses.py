@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -59,6 +60,15 @@ class Pauses(Generic[B]):
             return self._kind.model_validate_json(rows[0][0])
         except (IndexError, ValidationError) as error:
             raise NotFound("What this task waited with is gone.", hint="Ask again in a new task.") from error
+
+    async def all(self) -> list[B]:
+        """Everything that waits. What this version can't read is left out."""
+        rows = await self._database.rows("SELECT body FROM pauses WHERE service = :service", {"service": self._service})
+        found = []
+        for row in rows:
+            with suppress(ValidationError):
+                found.append(self._kind.model_validate_json(row[0]))
+        return found
 
     async def drop(self, task_id: str) -> None:
         await self._database.write(

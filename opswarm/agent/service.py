@@ -148,7 +148,7 @@ def agent_service(
     exchange = ExchangeClient(settings.address("orchestrator"), http, ServiceToken(settings, name))
     loop = TurnLoop(gateway, Playbook(), settings.turn)
     models = settings.models.agents.get(name, AgentModels())
-    pauses = Pauses(store.database, name, PausedTurn)
+    pauses = Pauses[PausedTurn](store.database, name, PausedTurn)
     agent = ToolAgent(
         loop, servers, exchange, settings.turn, system=system, rules=rules, models=models, pauses=pauses
     )

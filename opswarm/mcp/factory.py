@@ -100,7 +100,7 @@ class _GatedTool(Tool):
         started = anyio.current_time()
         outcome = "ok"
         principals.set_current(caller() or self.caller, _proof())
-        seconds = self.spec.timeout if self.spec.read_only else acting.seconds(self.spec)
+        seconds = self.spec.timeout if self.spec.action is None else acting.seconds(self.spec)
         try:
             self._refuse_unknown(arguments)
             if self.policy is not None and self.spec.read_only:
@@ -187,7 +187,7 @@ def _reading(spec: ToolSpec) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> CallToolResult:
         output = await function(*args, **kwargs)
         if not isinstance(output, ToolOutput):
-            raise OpswarmError(f"{spec.name} is read-only and gave a plan.")
+            raise OpswarmError(f"{spec.name} is no action and gave a plan.")
         return _result(output)
 
     signature = inspect.signature(function, eval_str=True)
@@ -200,10 +200,11 @@ def _reading(spec: ToolSpec) -> Callable[..., Any]:
 
 
 def _gated(spec: ToolSpec, observe: Observer, policy: Callable[[], Policy] | None, gate: Gate | None) -> Tool:
-    if not spec.read_only and gate is None:
+    reads = spec.read_only or spec.delegates
+    if not reads and gate is None:
         raise OpswarmError(f"The tool {spec.name} changes something, and this server has no gate.")
     made = Tool.from_function(
-        _reading(spec) if spec.read_only or gate is None else acting.acting(spec, gate),
+        _reading(spec) if reads or gate is None else acting.acting(spec, gate),
         name=spec.name,
         title=spec.title or None,
         description=inspect.cleandoc(spec.function.__doc__ or ""),

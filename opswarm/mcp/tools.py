@@ -47,7 +47,8 @@ class ToolSpec:
     `read_only` tools change nothing in the world, may run in parallel and may be retried.
     `risk` is the least of any call (unsaid: read for what is read-only, else risky), `risk_of` that of a call with
     certain arguments, where it depends on them; what is not read-only is never less than safe. `touches` gives what a
-    call lays hands on, as far as its arguments tell. What is not read-only has an `action`.
+    call lays hands on, as far as its arguments tell. What is not read-only has an `action`, but for what
+    only passes a request on to agents (`delegates`), whose own tool servers decide.
     `timeout` bounds one call, in seconds. `toolset` groups tools that are offered together.
     """
 
@@ -61,6 +62,7 @@ class ToolSpec:
     risk_of: Callable[[Mapping[str, Any]], Risk] | None = None
     touches: Callable[[Mapping[str, Any]], Sequence[Touch]] | None = None
     action: Action | None = None
+    delegates: bool = False
 
     @property
     def name(self) -> str:

@@ -32,7 +32,7 @@ class Desk:
         servers = {s: settings.address(s) for s in settings.actions.servers}
         self._settings = settings
         self._approvals = Approvals(servers, http, key, verifier)
-        self._pauses = Pauses(store.database, NAME, WaitingTask)
+        self._pauses = Pauses[WaitingTask](store.database, NAME, WaitingTask)
         self.parking = Parking(self._approvals, self._pauses, self._begin)
 
     def resumes(self, engine: Engine, directory: Directory, exchange: Exchange) -> None:

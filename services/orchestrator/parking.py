@@ -108,7 +108,7 @@ class Parking:
         if self.resuming is None or paused.principal.subject != request.principal.subject:
             yield TextDelta(text="What asked for it goes on in its own task.\n\n")
             return
-        joined = await self.resuming.resume(asked_by.task, paused.principal, proposal)
+        joined = await self.resuming.resume(asked_by.task, paused, proposal)
         if joined is None or joined.work is None or joined.listener is None:
             yield TextDelta(text="What asked for it has gone on.\n\n")
             return

@@ -14,7 +14,7 @@ from opswarm.a2a.engine import Call, Engine, Taken
 from opswarm.actions.proposals import Proposal
 from opswarm.agent.events import ApprovalNeeded, ApprovalRequest
 from opswarm.agent.pauses import Pauses
-from opswarm.errors import NotFound, PermissionDenied, Unavailable
+from opswarm.errors import InvalidInput, NotFound, PermissionDenied, Unavailable
 from opswarm.guard import principal as principals
 from opswarm.guard.exchange import Exchange
 from opswarm.guard.principal import Principal
@@ -94,7 +94,7 @@ class Resuming:
             return
         if not paused.waits_for(proposal.id):
             return
-        taken = await self.resume(asked_by.task, paused.principal, proposal)
+        taken = await self.resume(asked_by.task, paused, proposal)
         if taken is None:
             return
         if taken.work is not None:
@@ -104,11 +104,16 @@ class Resuming:
                 await asyncio.shield(taken.work.settled)
         await self._gone_on(asked_by.task, proposal.id)
 
-    async def resume(self, task_id: str, principal: Principal, proposal: Proposal) -> Taken | None:
-        """The task, at work; None where it has ended or is not to be resumed."""
+    async def waited_for(self) -> list[ApprovalRequest]:
+        """All that our tasks wait for."""
+        return [r for paused in await self._pauses.all() for r in paused.requests]
+
+    async def resume(self, task_id: str, paused: WaitingTask, proposal: Proposal) -> Taken | None:
+        """The task, at work; None where it has ended."""
+        principal = paused.principal
         said = f"({proposal.summary} {proposal.state}{f' by {proposal.approver}' if proposal.approver else ''})"
         message = Message(
-            message_id=f"answer-{proposal.id}-{proposal.state}",
+            message_id=f"answer-{proposal.id}-{proposal.state}-{paused.round}",
             task_id=task_id,
             role=Role.ROLE_USER,
             parts=[Part(text=said)],
@@ -147,10 +152,12 @@ class Resuming:
             token=tokens.door,
             work_token=tokens.work,
             task_id=asked_by.task,
-            message_id=f"answer-{proposal.id}-{proposal.state}",
             deadline=self._seconds,
         )
-        async with aclosing(asking) as events:
-            async for event in events:
-                if isinstance(event, ApprovalNeeded) and any(r.id == proposal.id for r in event.approvals):
-                    raise Unavailable(f"The task of approval {proposal.id} has not gone on yet.")
+        try:
+            async with aclosing(asking) as events:
+                async for event in events:
+                    if isinstance(event, ApprovalNeeded) and any(r.id == proposal.id for r in event.approvals):
+                        raise Unavailable(f"The task of approval {proposal.id} has not gone on yet.")
+        except InvalidInput as error:
+            log.info("the task of approval %s is not resumed: %s", proposal.id, error)  # It ended, or is at work.

@@ -18,14 +18,14 @@ from dbos import DBOS, SetWorkflowID
 from opswarm.actions.proposals import Proposal, State
 from opswarm.errors import NotFound, OpswarmError, Unavailable
 from opswarm.settings import Settings
-from opswarm.workflows import workflows
+from opswarm.workflows import interruptible, outside, workflows
 from services.orchestrator.approvals import Approvals
 from services.orchestrator.resuming import Resuming
 
 log = logging.getLogger(__name__)
 
 _VERSION = "approvals-1"
-"""Of the shape of the workflow below; another shape is another version, and takes over what the last one left."""
+"""Of the shape of the workflow below. It is in the workflows' ids: another shape begins what waits anew."""
 
 _LOOK_SECONDS = 300.0
 """How often a workflow looks by itself, should the word that it was answered be lost."""
@@ -89,6 +89,10 @@ class ApprovalWorkflows:
         while True:
             try:
                 found, _ = await self._approvals.waiting()
+                # Our own tasks too: what they wait for may be answered, by a process that did not get further.
+                own = await self._resuming.waited_for()
+                for one in own:
+                    await self.begin(one.id, one.expires)
                 for proposal in found:
                     await self.begin(proposal.id, proposal.expires)
             except Exception:  # The loop's boundary: what fails now is tried again.
@@ -97,7 +101,7 @@ class ApprovalWorkflows:
 
 
 def _name(id: str) -> str:
-    return f"approval-{id}"
+    return f"{_VERSION}-{id}"
 
 
 _desk: ApprovalWorkflows | None = None
@@ -112,7 +116,7 @@ def _at_desk() -> ApprovalWorkflows:
 
 @DBOS.step(name="look")
 async def look(id: str) -> str:
-    return await _at_desk().look(id)
+    return await outside(_at_desk().look(id))
 
 
 @DBOS.step(name="seconds_left")
@@ -122,17 +126,18 @@ async def seconds_left(expires: float) -> float:
 
 @DBOS.step(name="go_on", retries_allowed=True, max_attempts=10, interval_seconds=1.0, backoff_rate=2.0)
 async def go_on(id: str) -> None:
-    await _at_desk().go_on(id)
+    await outside(_at_desk().go_on(id))
 
 
 @DBOS.workflow(name="approval")
 async def approval(id: str, expires: float) -> str:
     """Sleeps until the approval is answered or has expired, then has its task go on. Gives the state."""
-    while (state := await look(id)) == State.WAITING.value:
-        left = await seconds_left(expires)
-        if left < -_GIVE_UP_SECONDS:
-            return "not known"
-        await DBOS.recv_async(_TOPIC, timeout_seconds=min(max(left, 0.0) + 1.0, _LOOK_SECONDS))
-    if state != _GONE:
-        await go_on(id)
-    return state
+    with interruptible():
+        while (state := await look(id)) == State.WAITING.value:
+            left = await seconds_left(expires)
+            if left < -_GIVE_UP_SECONDS:
+                return "not known"
+            await DBOS.recv_async(_TOPIC, timeout_seconds=min(max(left, 0.0) + 1.0, _LOOK_SECONDS))
+        if state != _GONE:
+            await go_on(id)
+        return state

@@ -1,4 +1,4 @@
-"""A swarm about lamps: the orchestrator, an agent that switches one, and their tool server, each on a port of its own."""
+"""A swarm about lamps: the orchestrator, an agent that switches them, and their tool server."""
 
 from __future__ import annotations
 
@@ -112,14 +112,13 @@ def text_of(events: Sequence[Event]) -> str:
 
 @asynccontextmanager
 async def swarm(
-    home: Path, *, policy: str = "", lamps: Lamps | None = None, database_url: str = "", **more: Any
+    home: Path, *, policy: str = "", lamps: Lamps | None = None, database_url: str = "", chat_minutes: float = 30
 ) -> AsyncIterator[Swarm]:
     """All of it, started. Started again in the same folder with the same lamps it is the same swarm."""
     names = ("gateway", "lamps", "devops", "orchestrator")
     addresses = {n: f"http://127.0.0.1:{free_port()}" for n in names}
-    settings = load(
-        home=home, addresses=addresses, actions={"servers": ["lamps"]}, database_url=database_url, **more
-    )
+    actions = {"servers": ["lamps"], "chat_minutes": chat_minutes}
+    settings = load(home=home, addresses=addresses, actions=actions, database_url=database_url)
     home.mkdir(parents=True, exist_ok=True)
     if policy:
         (home / "policy.yaml").write_text(policy)

@@ -15,9 +15,9 @@ from tests.support.hosting import until
 from tests.support.lamps import Lamps
 
 
-async def ended(at: Swarm, task: str, state: TaskState = TaskState.TASK_STATE_COMPLETED, where: str = "orchestrator") -> None:
+async def ended(at: Swarm, task: str, where: str = "orchestrator") -> None:
     async def is_so() -> bool:
-        return (await at.task(task, at=where)).status.state == state
+        return (await at.task(task, at=where)).status.state == TaskState.TASK_STATE_COMPLETED
 
     await until(is_so, 20)
 
@@ -26,7 +26,8 @@ async def test_an_action_waits_for_a_person_and_the_task_goes_on_after_the_yes(t
     async with swarm(tmp_path) as at:
         events, task = await at.ask("switch the lamp in the hall")
         needed = next(e for e in events if isinstance(e, ApprovalNeeded))
-        assert [(r.tool, r.summary, r.server) for r in needed.approvals] == [("lamp_switch", "Switch hall on.", "lamps")]
+        (one,) = needed.approvals
+        assert (one.tool, one.summary, one.server) == ("lamp_switch", "Switch hall on.", "lamps")
         assert (await at.task(task)).status.state == TaskState.TASK_STATE_INPUT_REQUIRED
         assert at.lamps.effects == 0
         more, same = await at.ask(f"approve {needed.approvals[0].id}", task_id=task)
@@ -98,7 +99,8 @@ async def test_a_viewer_cant_answer_and_a_stranger_cant_resume(tmp_path: Path) -
         words, _ = await at.ask(f"approve {id}", who=EVE)
         with pytest.raises(Exception, match="not found"):
             await at.ask(f"approve {id}", who=BOB, task_id=task)
-        nonsense = [await at.call("POST", f"/approvals/{id}", json=b) for b in ({"answer": "yes"}, {"answer": "approve", "replicas": 3}, [])]
+        bodies = ({"answer": "yes"}, {"answer": "approve", "replicas": 3}, [])
+        nonsense = [await at.call("POST", f"/approvals/{id}", json=b) for b in bodies]
     assert viewer.status_code == 403 and "operator" in text_of(words) and at.lamps.effects == 0
     assert [r.status_code for r in nonsense] == [400, 400, 400]
 
@@ -158,7 +160,7 @@ async def test_an_answer_given_while_the_agent_is_down_is_kept_and_the_task_goes
 
 
 async def test_an_approval_that_nobody_answers_expires_and_means_no(tmp_path: Path) -> None:
-    async with swarm(tmp_path, actions={"servers": ["lamps"], "chat_minutes": 0.03}) as at:
+    async with swarm(tmp_path, chat_minutes=0.03) as at:
         (id,), task = await at.waiting("switch the lamp in the hall")
         await ended(at, task)
         late = await at.answer(id)
