@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import httpx
 from starlette.routing import BaseRoute
 
 from opswarm.a2a.engine import Engine
 from opswarm.agent.pauses import Pauses
+from opswarm.errors import SettingsInvalid
 from opswarm.guard.exchange import Exchange
 from opswarm.guard.tokens import SigningKey, Verifier
 from opswarm.settings import Settings
@@ -21,6 +23,9 @@ from services.orchestrator.card import NAME
 from services.orchestrator.directory import Directory
 from services.orchestrator.parking import Parking
 from services.orchestrator.resuming import Resuming, WaitingTask
+
+if TYPE_CHECKING:
+    from services.orchestrator.waiting import ApprovalWorkflows
 
 
 class Desk:
@@ -53,8 +58,8 @@ class Desk:
         """While it runs, what waits is waited for. Raises `Unavailable` when it can't be kept."""
         assert self.parking.resuming is not None
         # Imported here: DBOS costs 45 MB and half a second, and a swarm that only reads has no use for it.
-        waiting = await asyncio.to_thread(_load)
-        self._workflows = waiting.ApprovalWorkflows(self._settings, self._approvals, self.parking.resuming)
+        made = await asyncio.to_thread(_load)
+        self._workflows = made(self._settings, self._approvals, self.parking.resuming)
         async with AsyncExitStack() as stack:
             await self._pauses.open()
             await stack.enter_async_context(self._workflows.lifespan())
@@ -64,7 +69,13 @@ class Desk:
         await self._workflows.begin(id, expires)
 
 
-def _load():  # type: ignore[no-untyped-def]
-    from services.orchestrator import waiting
-
-    return waiting
+def _load() -> type[ApprovalWorkflows]:
+    try:
+        from services.orchestrator.waiting import ApprovalWorkflows
+    except ModuleNotFoundError as error:
+        if error.name != "dbos":
+            raise
+        raise SettingsInvalid(
+            "actions.servers is set, but what keeps approvals is not installed.", hint="Install opswarm[actions]."
+        ) from error
+    return ApprovalWorkflows

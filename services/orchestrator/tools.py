@@ -78,7 +78,12 @@ class AgentTools:
         return (
             ToolSpec(self.list_agents, toolset="agents", title="List agents", timeout=15),
             ToolSpec(
-                self.invoke_agent, read_only=False, delegates=True, toolset="agents", title="Ask an agent", timeout=self._wait + 30
+                self.invoke_agent,
+                read_only=False,
+                delegates=True,
+                toolset="agents",
+                title="Ask an agent",
+                timeout=self._wait + 30,
             ),
         )
 
