@@ -16,7 +16,8 @@ import httpx
 import typer
 
 from opswarm import __version__
-from opswarm.cli import running
+from opswarm.cli import approvals, running
+from opswarm.cli.audit import audit_app
 from opswarm.cli.policy import policy_app
 from opswarm.cli.running import Look, Running
 from opswarm.errors import InvalidInput, OpswarmError, Unauthenticated, Unavailable
@@ -35,6 +36,8 @@ app = typer.Typer(
 lab_app = typer.Typer(no_args_is_help=True, help="The simulated cluster by itself.")
 app.add_typer(lab_app, name="lab")
 app.add_typer(policy_app, name="policy")
+app.add_typer(audit_app, name="audit")
+approvals.add_to(app)
 
 USAGE = 2
 NOBODY_READS = 141

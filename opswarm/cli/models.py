@@ -7,10 +7,8 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import httpx
-
 from opswarm.cli import running
-from opswarm.errors import OpswarmError, Unauthenticated, Unavailable
+from opswarm.cli.calling import call
 from opswarm.fetch import Fetcher
 from opswarm.guard.keys import find_token
 from opswarm.guard.untrusted import clean
@@ -30,19 +28,7 @@ def gateway_url(settings: Settings) -> str:
 
 
 def _get(settings: Settings, path: str, **query: str | int) -> Any:
-    url = gateway_url(settings)
-    headers = {"Authorization": f"Bearer {find_token(settings)}"}
-    try:
-        response = httpx.get(f"{url}{path}", params=query, headers=headers, timeout=_SECONDS, trust_env=False)
-        body: Any = response.json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise Unavailable(f"The model gateway does not answer at {url}.", hint="Run `opswarm up`.") from error
-    if response.status_code == 401:
-        raise Unauthenticated("The model gateway does not accept this token.")
-    if response.status_code != 200:
-        told = body.get("error", {}).get("message", "") if isinstance(body, dict) else ""
-        raise OpswarmError(clean(str(told)) or f"The model gateway answered HTTP {response.status_code}.")
-    return body
+    return call(settings, "model gateway", gateway_url(settings), "GET", path, query=query)
 
 
 def tiers(settings: Settings) -> dict[str, list[str]]:

@@ -16,7 +16,18 @@ import httpx
 from opswarm import telemetry
 from opswarm.a2a.client import RemoteAgent
 from opswarm.a2a.wire import AGENT_KEY, MODEL_KEY
-from opswarm.agent.events import Delegated, Event, Failed, Finished, Notice, TextDelta, ToolFinished, ToolStarted, line
+from opswarm.agent.events import (
+    ApprovalNeeded,
+    Delegated,
+    Event,
+    Failed,
+    Finished,
+    Notice,
+    TextDelta,
+    ToolFinished,
+    ToolStarted,
+    line,
+)
 from opswarm.cli import running
 from opswarm.errors import OpswarmError
 from opswarm.guard.keys import find_token
@@ -111,6 +122,10 @@ class _Screen:
                 self._at_line_start = safe.endswith("\n") if safe else self._at_line_start
             case Delegated() | ToolStarted() | ToolFinished() | Notice():
                 self._aside(line(event))
+            case ApprovalNeeded():
+                self._end_line()
+                self._out.write(f"{clean(event.text())}\n")
+                self._out.flush()
             case Failed(message=message):
                 self._end_line()
                 self._err.write(f"{clean(message)}\n")
