@@ -55,11 +55,10 @@ _SCHEMA: dict[str, Any] = {
 DryRun = Annotated[bool, Field(description="Only say what would be done.")]
 
 
-class _AskFirst(OpswarmError):
-    """Ends the call with a question to the client (2026-07-28); it calls again with the answer."""
+class _AskFirst(Exception):
+    """No failure: ends the call with a question to the client (2026-07-28), which calls again with the answer."""
 
     def __init__(self, proposal: Proposal) -> None:
-        super().__init__("A person is asked first.")
         params = ElicitRequestFormParams(message=_question(proposal), requested_schema=_SCHEMA)
         self.result = InputRequiredResult(
             input_requests={_QUESTION: ElicitRequest(params=params)}, request_state=f"{proposal.id}:{proposal.content}"
