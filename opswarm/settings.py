@@ -105,6 +105,28 @@ class Identity(Section):
     )
 
 
+class Control(Section):
+    """The kill switch: where its state is kept, and how closely it is followed."""
+
+    kind: Literal["file", "configmap"] = Field(
+        "file", description="Where the pause is kept: a file on this machine, or a ConfigMap of this cluster."
+    )
+    file: Path | None = Field(None, description="The file. Default: `control.json` in `home`.")
+    namespace: str = Field(
+        "", pattern=r"^$|^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        description="Namespace of the ConfigMap. Default: the pod's own.",
+    )
+    configmap: str = Field(
+        "opswarm-control", pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", description="Name of the ConfigMap."
+    )
+    refresh_seconds: float = Field(
+        0.5, gt=0, le=0.8, description="Seconds between looks at it; a pause counts everywhere within 1 s."
+    )
+    stale_seconds: float = Field(
+        5.0, gt=1, le=60, description="Seconds without a word of it after which actions are refused."
+    )
+
+
 class Turn(Section):
     max_steps: int = Field(12, ge=1, le=100, description="Most model calls in one turn.")
     max_seconds: float = Field(300.0, gt=0, le=3600, description="Longest wall time of one turn, in seconds.")
@@ -330,6 +352,7 @@ class Settings(BaseSettings):
     metrics: Metrics = Metrics()
     log: Log = Log()
     identity: Identity = Identity()
+    control: Control = Control()
     turn: Turn = Turn()
     orchestrator: Orchestrator = Orchestrator()
     models: Models = Models()
@@ -362,6 +385,10 @@ class Settings(BaseSettings):
     def database(self, service: str) -> str:
         """The SQLAlchemy async URL of `service`'s tables."""
         return self.database_url or f"sqlite+aiosqlite:///{self.home / 'data' / f'{service}.db'}"
+
+    def control_file(self) -> Path:
+        """Where the pause is kept on this machine."""
+        return self.control.file or self.home / "control.json"
 
     def updated(self, changes: Mapping[str, Any]) -> Settings:
         """A copy with some top-level fields replaced."""

@@ -17,15 +17,18 @@ from opswarm.bounded import Bounded
 from opswarm.errors import OpswarmError, PermissionDenied, SettingsInvalid, Unauthenticated
 from opswarm.fetch import Fetcher
 from opswarm.guard.exchange import GRANT, JWT_TYPE, Exchange
+from opswarm.guard.follower import control_store
 from opswarm.guard.keys import signing_key
+from opswarm.guard.principal import Principal
 from opswarm.guard.redaction import keep_secret
-from opswarm.guard.tokens import AUDIENCE_PERSON, TURN_SECONDS, Verifier
+from opswarm.guard.tokens import AUDIENCE_EXCHANGE, AUDIENCE_PERSON, TURN_SECONDS, Verifier
 from opswarm.mcp.client import ToolServerClient, bearer
 from opswarm.models.client import GatewayClient
 from opswarm.service import Service, read_body
 from opswarm.settings import Settings
 from opswarm.store.tasks import Tasks
 from services.orchestrator.card import NAME, card
+from services.orchestrator.control import ASKED, ControlRoutes
 from services.orchestrator.delegation import Delegation
 from services.orchestrator.desktop import desktop
 from services.orchestrator.directory import Directory
@@ -107,6 +110,11 @@ def create_app(settings: Settings) -> Service:
     servers = {s: ToolServerClient(s, settings.address(s)) for s in settings.orchestrator.tool_servers}
     mcp = desktop(NAME, settings, server.engine, directory, exchange, verifier, servers)
 
+    control = ControlRoutes(settings, control_store(settings))
+
+    async def asks_for_control(token: str) -> Principal:
+        return verifier.verify(token, (AUDIENCE_PERSON, AUDIENCE_EXCHANGE)).principal
+
     async def agents(request: Request) -> Response:
         await directory.refresh()
         return JSONResponse({"agents": [e.shown() for e in directory.entries()]})
@@ -124,6 +132,7 @@ def create_app(settings: Settings) -> Service:
             await stack.enter_async_context(server.lifespan())
             await stack.enter_async_context(directory.kept_fresh())
             await stack.enter_async_context(mcp.lifespan())
+            await stack.enter_async_context(control.lifespan())
             yield
 
     routes: list[BaseRoute] = [
@@ -131,6 +140,7 @@ def create_app(settings: Settings) -> Service:
         Route("/oauth/token", tokens.exchange, methods=["POST"]),
         Route("/.well-known/jwks.json", tokens.keys, methods=["GET"]),
         Route("/mcp", mcp),
+        *control.routes(),
         *server.routes(),
         *server.chat_routes(lambda: (NAME, *directory.names())),
     ]
@@ -139,4 +149,13 @@ def create_app(settings: Settings) -> Service:
         "agents": agents_alive,
         "gateway": answers(http, "gateway", settings.address("gateway")),
     }
-    return Service(NAME, routes, verifier, (AUDIENCE_PERSON,), fronts=True, lifespan=lifespan, checks=checks)
+    return Service(
+        NAME,
+        routes,
+        verifier,
+        (AUDIENCE_PERSON,),
+        fronts=True,
+        provers={ASKED: asks_for_control},
+        lifespan=lifespan,
+        checks=checks,
+    )
