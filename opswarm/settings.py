@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
@@ -93,6 +94,22 @@ class Log(Section):
     format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text for a terminal.")
 
 
+def _vouched(url: str) -> str:
+    """A URL whose host proves itself, or which is on this machine."""
+    parts = urlsplit(url)
+    here = parts.hostname in ("127.0.0.1", "::1", "localhost")
+    if url and not (parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and here))):
+        raise ValueError("this must be an https URL (http on loopback only)")
+    return url
+
+
+VouchedUrl = Annotated[str, AfterValidator(_vouched)]
+
+_NAME = r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"
+Account = Annotated[str, Field(pattern=rf"^{_NAME}/{_NAME}$")]
+"""A Kubernetes ServiceAccount: `namespace/name`."""
+
+
 class Identity(Section):
     signing_key_file: Path | None = Field(
         None, description="PEM of the Ed25519 key that signs tokens. Only the orchestrator needs it."
@@ -101,8 +118,28 @@ class Identity(Section):
         None, description="PEM of the public key that checks tokens. Default: made at first start, in `home`."
     )
     service_token_file: Path | None = Field(
-        None, description="File with the token by which this service proves itself to the orchestrator."
+        None,
+        description="File with the token by which this service proves itself to the orchestrator: one of ours, or a "
+        "projected ServiceAccount token.",
     )
+    issuer: VouchedUrl = Field(
+        "", description="Issuer of the cluster's ServiceAccount tokens, as in their `iss`. Empty: none is taken."
+    )
+    jwks_url: VouchedUrl = Field("", description="Where that issuer's keys are. Default: what its discovery says.")
+    audience: str = Field("opswarm", min_length=1, description="Audience that a ServiceAccount token must be for.")
+    ca_file: Path | None = Field(None, description="CA of the issuer. Default: the CAs of this machine.")
+    token_file: Path | None = Field(
+        None, description="File with the pod's own token, where the issuer wants one before it shows its keys."
+    )
+    service_accounts: dict[Account, Annotated[str, Field(pattern=r"^(agent|service):[a-z][a-z0-9-]{0,31}$")]] = Field(
+        {}, description="Who a ServiceAccount is: `namespace/name` to `agent:<name>` or `service:<name>`."
+    )
+
+    @model_validator(mode="after")
+    def _accounts_of_somebody(self) -> Self:
+        if self.service_accounts and not self.issuer:
+            raise ValueError("service_accounts needs issuer")
+        return self
 
 
 class Control(Section):

@@ -18,6 +18,7 @@ from opswarm.errors import OpswarmError, PermissionDenied, SettingsInvalid, Unau
 from opswarm.fetch import Fetcher
 from opswarm.guard.exchange import GRANT, JWT_TYPE, Exchange
 from opswarm.guard.follower import control_store
+from opswarm.guard.issuers import ServiceProof, service_accounts
 from opswarm.guard.keys import signing_key
 from opswarm.guard.principal import Principal
 from opswarm.guard.redaction import keep_secret
@@ -59,7 +60,7 @@ class _Tokens:
         if form.get("grant_type") != GRANT:
             return _refused("unsupported_grant_type", "grant_type must be the token exchange grant.")
         try:
-            token = self._exchange.exchange(
+            token = await self._exchange.exchange(
                 str(form.get("subject_token") or ""),
                 str(form.get("actor_token") or ""),
                 str(form.get("task") or "")[:256],
@@ -98,7 +99,8 @@ def create_app(settings: Settings) -> Service:
     directory = Directory(
         addresses, http, fetch, refresh_seconds=settings.orchestrator.refresh_seconds, outside=outside
     )
-    exchange = Exchange(key, verifier, addresses.keys)
+    proof = ServiceProof(verifier, service_accounts(settings.identity))
+    exchange = Exchange(key, verifier, addresses.keys, proof=proof)
     gateway = GatewayClient(settings.address("gateway"), fetch, _token)
     system = prompt("services.orchestrator", "route")
     responder = Delegation(directory, exchange, gateway, settings.orchestrator, system)
@@ -113,7 +115,7 @@ def create_app(settings: Settings) -> Service:
     control = ControlRoutes(settings, control_store(settings))
 
     async def asks_for_control(token: str) -> Principal:
-        return verifier.verify(token, (AUDIENCE_PERSON, AUDIENCE_EXCHANGE)).principal
+        return await proof(token, (AUDIENCE_PERSON, AUDIENCE_EXCHANGE))
 
     async def agents(request: Request) -> Response:
         await directory.refresh()
@@ -129,6 +131,7 @@ def create_app(settings: Settings) -> Service:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(http.aclose)
             stack.push_async_callback(fetch.aclose)
+            stack.push_async_callback(proof.aclose)
             await stack.enter_async_context(server.lifespan())
             await stack.enter_async_context(directory.kept_fresh())
             await stack.enter_async_context(mcp.lifespan())
