@@ -25,9 +25,10 @@ from opswarm import telemetry
 from opswarm.errors import LimitExceeded, OpswarmError, wire_code
 from opswarm.guard import fronts
 from opswarm.guard import principal as principals
+from opswarm.guard.forward_auth import ForwardAuth
 from opswarm.guard.principal import Principal
 from opswarm.guard.redaction import redact
-from opswarm.guard.tokens import Verifier
+from opswarm.guard.tokens import Signed, Verifier
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,8 @@ class Service:
 
     `audiences` are the token audiences its door accepts; `None` means that the routes check tokens themselves.
     `fronts` is whether a front may name its user here. `provers` check the token of single routes, given by method and
-    path, instead of the door. `checks` name what readiness depends on.
+    path, instead of the door. `forward_auth` lets in people whom a proxy has signed in. `checks` name what readiness
+    depends on.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Service:
     audiences: Sequence[str] | None
     fronts: bool = False
     provers: Mapping[str, Prover] = field(default_factory=dict)
+    forward_auth: ForwardAuth | None = None
     lifespan: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     checks: Mapping[str, Check] = field(default_factory=dict)
 
@@ -169,16 +172,26 @@ class _Door:
         if _OPEN.fullmatch(route):
             return
         token = _bearer(headers)
-        if (prover := self._service.provers.get(route)) is not None:
+        named = headers.getlist(fronts.USER_HEADER)
+        if (who := self._let_in_by_proxy(scope, headers)) is not None:
+            fronts.asking(Signed(who, {}, 0), named, taken=False)
+        elif (prover := self._service.provers.get(route)) is not None:
             who = await prover(token)
         else:
             signed = self._service.verifier.verify(token, self._service.audiences)
-            who = fronts.asking(signed, headers.getlist(fronts.USER_HEADER), taken=self._service.fronts)
+            who = fronts.asking(signed, named, taken=self._service.fronts)
             incoming_work.set(headers.get(WORK_HEADER, "") if signed.principal.actors else "")
         principals.set_current(who)
         incoming_token.set(token)
         scope["user"] = Caller(who)
         scope["auth"] = None
+
+    def _let_in_by_proxy(self, scope: Scope, headers: Headers) -> Principal | None:
+        if self._service.forward_auth is None:
+            return None
+        # The connection's own end, never what a header says of it (hosting turns that off).
+        peer = scope.get("client")
+        return self._service.forward_auth.person(peer[0] if peer else "", scope["method"], headers)
 
 
 def _bearer(headers: Headers) -> str:

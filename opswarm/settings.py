@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -110,6 +111,37 @@ Account = Annotated[str, Field(pattern=rf"^{_NAME}/{_NAME}$")]
 """A Kubernetes ServiceAccount: `namespace/name`."""
 
 
+def _network(text: str) -> str:
+    if ip_network(text).prefixlen == 0:
+        raise ValueError("this is every address there is")
+    return text
+
+
+Network = Annotated[str, AfterValidator(_network)]
+"""An address such as `10.1.2.3`, or a range such as `10.1.0.0/24`."""
+
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{0,64}$")]
+
+
+class ForwardAuth(Section):
+    """People whom a proxy in front of the orchestrator has signed in."""
+
+    proxies: tuple[Network, ...] = Field(
+        (), description="Addresses of the proxies that may say who a person is. Empty: none may."
+    )
+    kind: Literal["authentik", "oauth2-proxy", "auth-request"] = Field(
+        "authentik", description="Whose headers: `X-authentik-…`, `X-Forwarded-…` or `X-Auth-Request-…`."
+    )
+    user_header: HeaderName = Field("", description="Header with the person's name. Default: that of `kind`.")
+    groups_header: HeaderName = Field("", description="Header with the person's groups. Default: that of `kind`.")
+    separator: Literal["", "|", ",", ";"] = Field(
+        "", description="What stands between two groups. Default: that of `kind`."
+    )
+    roles: dict[str, Literal["viewer", "operator", "admin"]] = Field(
+        {}, description="The role that a group gives; whoever is in none of them is refused."
+    )
+
+
 class Identity(Section):
     signing_key_file: Path | None = Field(
         None, description="PEM of the Ed25519 key that signs tokens. Only the orchestrator needs it."
@@ -134,6 +166,7 @@ class Identity(Section):
     service_accounts: dict[Account, Annotated[str, Field(pattern=r"^(agent|service):[a-z][a-z0-9-]{0,31}$")]] = Field(
         {}, description="Who a ServiceAccount is: `namespace/name` to `agent:<name>` or `service:<name>`."
     )
+    forward_auth: ForwardAuth = Field(ForwardAuth(), description="People whom a proxy has signed in.")
 
     @model_validator(mode="after")
     def _accounts_of_somebody(self) -> Self:

@@ -18,6 +18,7 @@ from opswarm.errors import OpswarmError, PermissionDenied, SettingsInvalid, Unau
 from opswarm.fetch import Fetcher
 from opswarm.guard.exchange import GRANT, JWT_TYPE, Exchange
 from opswarm.guard.follower import control_store
+from opswarm.guard.forward_auth import forward_auth
 from opswarm.guard.issuers import ServiceProof, service_accounts
 from opswarm.guard.keys import signing_key
 from opswarm.guard.principal import Principal
@@ -159,6 +160,7 @@ def create_app(settings: Settings) -> Service:
         (AUDIENCE_PERSON,),
         fronts=True,
         provers={ASKED: asks_for_control},
+        forward_auth=forward_auth(settings.identity.forward_auth),
         lifespan=lifespan,
         checks=checks,
     )
