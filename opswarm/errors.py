@@ -8,6 +8,7 @@ OpswarmError                 a sentence for a person, and what to do next
  ├─ Unauthenticated          no proof of who is calling, or a bad one
  ├─ PermissionDenied         we know who is calling, and they may not; `rule` names what says so, or ""
  ├─ NotFound                 the named thing is not there
+ ├─ Conflict                 it was done or answered already, or is being done
  ├─ LimitExceeded            a size or a count was reached
  │   └─ BudgetExceeded       the tokens or the money for a task or a day are spent
  ├─ DeadlineExceeded         a wait ended before the answer came
@@ -78,6 +79,10 @@ class PermissionDenied(OpswarmError):
 
 class NotFound(OpswarmError):
     code = "not_found"
+
+
+class Conflict(OpswarmError):
+    code = "conflict"
 
 
 class LimitExceeded(OpswarmError):
@@ -155,6 +160,7 @@ _WIRE: dict[type[OpswarmError], WireCode] = {
     Unauthenticated: WireCode(401, -32600, "authentication_error"),
     PermissionDenied: WireCode(403, -32600, "permission_error"),
     NotFound: WireCode(404, -32602, "not_found_error"),
+    Conflict: WireCode(409, -32602, "invalid_request_error"),
     LimitExceeded: WireCode(413, -32602, "invalid_request_error"),
     BudgetExceeded: WireCode(429, -32603, "insufficient_quota"),
     DeadlineExceeded: WireCode(504, -32603, "timeout_error"),

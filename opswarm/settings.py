@@ -363,6 +363,20 @@ class Budgets(Section):
     time_zone: TimeZone = Field("UTC", description="Time zone in which a day begins, such as `Europe/Berlin`.")
 
 
+class Actions(Section):
+    servers: tuple[str, ...] = Field(
+        (), description="Tool servers that offer actions, by name; the others only read. docs/policy.md says who may."
+    )
+    chat_minutes: float = Field(30.0, gt=0, le=1440, description="How long an approval waits in a chat.")
+    autonomous_hours: float = Field(
+        12.0, gt=0, le=168, description="How long an approval waits that an agent asks for by itself."
+    )
+    audit_days: float = Field(365.0, ge=1, description="Days that the audit is kept.")
+    audit_key_file: Path | None = Field(
+        None, description="PEM of the Ed25519 key that signs a tool server's audit. Default: made under `home`."
+    )
+
+
 class Kubernetes(Section):
     kubeconfig: Path | None = Field(
         None, description="Kubeconfig file. Default: `KUBECONFIG`; for a named context `~/.kube/config`."
@@ -427,6 +441,7 @@ class Settings(BaseSettings):
     orchestrator: Orchestrator = Orchestrator()
     models: Models = Models()
     budgets: Budgets = Budgets()
+    actions: Actions = Actions()
     kubernetes: Kubernetes = Kubernetes()
     lab: Lab = Lab()
 

@@ -18,7 +18,7 @@ from a2a.types import (
 )
 
 from opswarm import __version__
-from opswarm.a2a.wire import EVENTS_URI
+from opswarm.a2a.wire import APPROVALS_URI, EVENTS_URI
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,10 @@ def agent_card(name: str, title: str, description: str, url: str, skills: tuple[
             extensions=[
                 AgentExtension(
                     uri=EVENTS_URI, description="Tool, delegation and usage events while a turn runs", required=False
-                )
+                ),
+                AgentExtension(
+                    uri=APPROVALS_URI, description="What waits for a person's approval, and the answers", required=False
+                ),
             ],
         ),
         default_input_modes=["text/plain"],

@@ -160,7 +160,8 @@ class Engine:
         at_work = [w for w in self._works.values() if w.begun.done() and not w.settling]
         for work in at_work:
             self._break_off(work, _stopped(work))
-        await asyncio.gather(*(self._finish(w) for w in at_work))
+        # One that had been resumed waits again, as it does in the store.
+        await asyncio.gather(*(self._finish(w, kept=not w.resumed) for w in at_work))
         if self._at_work:
             await asyncio.gather(*self._at_work, return_exceptions=True)
 
@@ -188,7 +189,7 @@ class Engine:
         said.context_id = task.context_id
         task.status.Clear()
         task.status.state = TaskState.TASK_STATE_WORKING
-        resumed = self._works[task.id] = Work(task, call.owner)
+        resumed = self._works[task.id] = Work(task, call.owner, resumed=True)
         return await self._started(resumed, call, resumes)
 
     async def _started(self, work: Work, call: Call, resumes: Task | None) -> Taken:
@@ -218,8 +219,7 @@ class Engine:
             known = None
             if resumes is None:
                 known = await self._store.begin(work.task, work.owner)
-            else:
-                await self._store.save(work.task, work.owner)
+            # One that is resumed stays in the store as it waits, until its turn ends: broken off, it waits again.
         except Exception as error:  # Whoever sent the message is told; there is no task.
             self._forget(work)
             work.begun.set_exception(error)
@@ -313,9 +313,10 @@ class Engine:
         if work.running is not None:
             work.running.cancel()
 
-    async def _finish(self, work: Work) -> None:
+    async def _finish(self, work: Work, *, kept: bool = True) -> None:
         try:
-            await self._store.save(work.task, work.owner)
+            if kept:
+                await self._store.save(work.task, work.owner)
         except Exception:  # Whoever listens must hear the end, whatever became of the row.
             log.exception("the end of task %s could not be kept", work.task.id)
         self._forget(work)

@@ -146,8 +146,10 @@ def event_frame(task_id: str, context_id: str, event: Event) -> StateFrame:
 
 def parked_frame(task_id: str, context_id: str, waits_for: ApprovalNeeded) -> StateFrame:
     """The last frame until the task is answered."""
-    state, told = TaskState.TASK_STATE_INPUT_REQUIRED, waits_for.preview
-    return StateFrame(task_id, context_id, state, waits_for, text=told, metadata=_carried(waits_for))
+    state, request = TaskState.TASK_STATE_INPUT_REQUIRED, {wire.APPROVALS_URI: plain(waits_for.model_dump())}
+    return StateFrame(
+        task_id, context_id, state, waits_for, text=waits_for.text(), metadata={**_carried(waits_for), **request}
+    )
 
 
 def end_of(task_id: str, context_id: str, outcome: Finished | Failed) -> StateFrame:
@@ -164,8 +166,8 @@ def told(frame: Frame) -> list[Event]:
     match frame:
         case TaskFrame():
             return []
-        case StateFrame(state=TaskState.TASK_STATE_INPUT_REQUIRED, text=text):
-            return [TextDelta(text=text), Finished(notice=wire.WAITS)]
+        case StateFrame(state=TaskState.TASK_STATE_INPUT_REQUIRED, text=text, event=event):
+            return [event or TextDelta(text=text), Finished(notice=wire.WAITS)]
         case Frame(event=event) if event is not None:
             return [event]
     return []

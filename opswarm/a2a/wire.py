@@ -28,6 +28,10 @@ from opswarm.agent.events import EVENT, Event, Failed, Finished, TextDelta
 EVENTS_URI = "https://opswarm.dev/a2a/events/v1"
 """The A2A extension that carries tool, delegation and usage events; `docs/a2a.md` describes it."""
 
+APPROVALS_URI = "https://opswarm.dev/a2a/approvals/v1"
+"""The A2A extension for approvals: in the metadata of an `input-required` update what waits, in that of a message to
+the task its answers, as `{"answers": [{"id", "approve", "reason"}]}`."""
+
 AGENT_KEY = "opswarm/agent"
 """In a request's metadata: the agent that the request is for."""
 
@@ -100,7 +104,7 @@ class Reader:
             case "task":
                 # Artifacts that were streamed already come again in a task that ends; they are not said twice.
                 news = self._artifacts(frame.task.artifacts) if self._artifact is None else []
-                return [*news, *_status(frame.task.status, {})]
+                return [*news, *_status(frame.task.status, MessageToDict(frame.task.metadata))]
         return []
 
     def read_json(self, frame: Mapping[str, Any]) -> list[Event]:
@@ -144,7 +148,7 @@ def _status(status: TaskStatus, metadata: dict[str, Any]) -> list[Event]:
         case TaskState.TASK_STATE_REJECTED:
             return [Failed(code="rejected", message=said or "The agent rejected the request.")]
         case TaskState.TASK_STATE_INPUT_REQUIRED:
-            return [*_said(said), Finished(notice=WAITS)]
+            return [*(_event(metadata.get(EVENTS_URI)) or _said(said)), Finished(notice=WAITS)]
         case TaskState.TASK_STATE_AUTH_REQUIRED:
             return [Failed(code="auth_required", message=said or "The agent wants credentials that it was not given.")]
     return _event(metadata.get(EVENTS_URI))

@@ -20,9 +20,12 @@ a model's tokens (the performance guide allows 25 ms). The first text of a turn 
 class Work:
     """A task while it is worked on. Its `task` is current but for the answer: `snapshot` has that too."""
 
-    def __init__(self, task: Task, owner: str, *, window: float = WINDOW_SECONDS) -> None:
+    def __init__(
+        self, task: Task, owner: str, *, window: float = WINDOW_SECONDS, resumed: bool = False
+    ) -> None:
         self.task = task
         self.owner = owner
+        self.resumed = resumed
         self.begun: asyncio.Future[Task | None] = asyncio.get_running_loop().create_future()
         """Done when the task is stored; the result is an older task that the same message began, or None."""
         self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()

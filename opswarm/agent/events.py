@@ -47,13 +47,38 @@ class Delegated(_Event):
     because: str = ""
 
 
+class ApprovalRequest(BaseModel):
+    """One action that waits for a person, as its tool server told the agent.
+
+    `summary` and `preview` say what it would do; whoever answers is shown them by the orchestrator, which asks the
+    tool server itself. `expires` is in Unix seconds.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str = Field(pattern=r"^[a-z0-9]{1,32}$")
+    server: str = Field("", max_length=64)
+    tool: str = Field("", max_length=128)
+    summary: str = ""
+    preview: str = ""
+    risk: str = ""
+    expires: float = 0.0
+
+
 class ApprovalNeeded(_Event):
-    """Work is paused until a person answers `approval_id`; `preview` is what they are shown."""
+    """Work is paused until a person has answered each of `approvals`."""
 
     kind: Literal["approval_needed"] = "approval_needed"
-    approval_id: str
-    tool: str
-    preview: str
+    approvals: tuple[ApprovalRequest, ...] = Field(min_length=1)
+
+    def text(self) -> str:
+        """What waits, and how to answer, for a person."""
+        parts = []
+        for one in self.approvals:
+            preview = f"\n\n```\n{one.preview}\n```" if one.preview else ""
+            parts.append(f"**Needs approval `{one.id}`:** {one.summary}{preview}")
+        known = " ".join(f"`approve {one.id}` or `reject {one.id}`." for one in self.approvals)
+        return "\n\n".join([*parts, f"Nothing was done yet. Answer exactly {known}"])
 
 
 class Usage(_Event):

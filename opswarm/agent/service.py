@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 
 import httpx
@@ -13,8 +14,9 @@ from a2a.types import AgentCard
 
 from opswarm.a2a.server import A2AServer, TurnInput
 from opswarm.a2a.wire import MODEL_KEY
-from opswarm.agent.events import Event
-from opswarm.agent.turn import Toolbox, TurnLoop, TurnRequest, out_of_time
+from opswarm.agent.events import Event, Failed, Finished
+from opswarm.agent.pauses import Pauses
+from opswarm.agent.turn import PausedTurn, Toolbox, TurnLoop, TurnRequest, out_of_time
 from opswarm.errors import InvalidInput, OpswarmError, Unavailable
 from opswarm.fetch import Fetcher
 from opswarm.guard.exchange import ExchangeClient
@@ -63,6 +65,7 @@ class ToolAgent:
         system: str,
         rules: Rules,
         models: AgentModels,
+        pauses: Pauses[PausedTurn],
     ) -> None:
         self._loop = loop
         self._limits = limits
@@ -71,32 +74,44 @@ class ToolAgent:
         self._system = system
         self._rules = rules
         self._models = models
+        self._pauses = pauses
 
     async def respond(self, request: TurnInput) -> AsyncGenerator[Event, None]:
         clock = asyncio.get_running_loop().time
         until = clock() + self._limits.max_seconds
+        paused = await self._pauses.find(request.task_id) if request.resumes is not None else None
         async with self._exchange.turn(request.token, request.task_id, work=request.work_token) as token:
             bearer.set(token)
             try:
                 async with asyncio.timeout_at(until):
-                    tools, turn = await self._prepared(request)
+                    tools, turn = await self._prepared(request, paused)
             except TimeoutError:
                 raise out_of_time(self._limits) from None
-            async with aclosing(self._loop.run(turn, tools, seconds=until - clock())) as events:
+            keep = partial(self._pauses.keep, request.task_id)
+            if paused is None:
+                source = self._loop.run(turn, tools, seconds=until - clock(), pause=keep)
+            else:
+                source = self._loop.resume(turn, paused, tools, seconds=until - clock(), pause=keep)
+            async with aclosing(source) as events:
                 async for event in events:
+                    if paused is not None and isinstance(event, Finished | Failed):
+                        await self._pauses.drop(request.task_id)
                     yield event
 
-    async def _prepared(self, request: TurnInput) -> tuple[Toolbox, TurnRequest]:
+    async def _prepared(self, request: TurnInput, paused: PausedTurn | None) -> tuple[Toolbox, TurnRequest]:
         """The tools there are, and the turn with what the rules want looked at first."""
         tools = await PooledToolbox.open(self._servers)
         notes = [f"**Not available:** {error}" for error in tools.missing]
-        try:
-            look = await self._rules(request, tools)
-        except OpswarmError as error:
-            look = FirstLook(notes=(f"**Not available:** {error}",))
+        look = FirstLook()
+        if paused is None:
+            try:
+                look = await self._rules(request, tools)
+            except OpswarmError as error:
+                look = FirstLook(notes=(f"**Not available:** {error}",))
         turn = TurnRequest(
+            run=request.task_id,
             system=self._system,
-            question=request.text,
+            question=request.text if paused is None else paused.question,
             history=request.history,
             first_calls=look.calls,
             model=_asked_for(request) or self._models.model,
@@ -133,7 +148,10 @@ def agent_service(
     exchange = ExchangeClient(settings.address("orchestrator"), http, ServiceToken(settings, name))
     loop = TurnLoop(gateway, Playbook(), settings.turn)
     models = settings.models.agents.get(name, AgentModels())
-    agent = ToolAgent(loop, servers, exchange, settings.turn, system=system, rules=rules, models=models)
+    pauses = Pauses(store.database, name, PausedTurn)
+    agent = ToolAgent(
+        loop, servers, exchange, settings.turn, system=system, rules=rules, models=models, pauses=pauses
+    )
     server = A2AServer(name, card, agent, store, max_bytes=settings.server.max_request_bytes)
 
     @asynccontextmanager
@@ -144,6 +162,7 @@ def agent_service(
             for tool_server in servers:
                 stack.push_async_callback(tool_server.aclose)
             await stack.enter_async_context(server.lifespan())
+            await pauses.open()
             yield
 
     peers = {"gateway": "gateway", "orchestrator": "orchestrator", **{s: f"tool server {s}" for s in tool_servers}}

@@ -12,13 +12,26 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from pydantic import BaseModel, ConfigDict
+
 from opswarm.agent.context import CHARACTERS_PER_TOKEN, compact
-from opswarm.agent.events import Event, Failed, Finished, Notice, TextDelta, ToolFinished, ToolStarted, Usage
+from opswarm.agent.events import (
+    ApprovalNeeded,
+    ApprovalRequest,
+    Event,
+    Failed,
+    Finished,
+    Notice,
+    TextDelta,
+    ToolFinished,
+    ToolStarted,
+    Usage,
+)
 from opswarm.errors import (
     BudgetExceeded,
     DeadlineExceeded,
@@ -27,6 +40,7 @@ from opswarm.errors import (
     ModelFailed,
     ModelReplyInvalid,
     OpswarmError,
+    Unavailable,
 )
 from opswarm.guard.untrusted import cap_bytes, clean, envelope
 from opswarm.models.chat import (
@@ -54,11 +68,15 @@ _MAX_ANSWER_CHARACTERS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool call gave: `text` for the model, `data` for code; `ok` is False for an error."""
+    """What a tool call gave: `text` for the model, `data` for code; `ok` is False for an error.
+
+    With an `approval` nothing was done yet: it is done when the call is made again after a person said yes.
+    """
 
     text: str
     ok: bool = True
     data: dict[str, Any] | None = None
+    approval: ApprovalRequest | None = None
 
 
 class Toolbox(Protocol):
@@ -67,9 +85,44 @@ class Toolbox(Protocol):
     @property
     def schemas(self) -> Sequence[ToolSchema]: ...
 
-    async def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
-        """Runs one tool. Raises `OpswarmError` when it could not be asked at all."""
+    async def call(self, name: str, arguments: dict[str, Any], *, key: str = "", proposal: str = "") -> ToolResult:
+        """Runs one tool. Raises `OpswarmError` when it could not be asked at all.
+
+        What changes something is done once for one `key`. `proposal` is the id of the approval that the call waited
+        for.
+        """
         ...
+
+
+class Pending(BaseModel):
+    """A call that waits for a person."""
+
+    model_config = ConfigDict(frozen=True)
+
+    call: ToolCall
+    request: ApprovalRequest
+
+
+class PausedTurn(BaseModel):
+    """A turn that waits for people, as it is kept: all that it needs to go on in another process."""
+
+    model_config = ConfigDict(frozen=True)
+
+    question: str
+    messages: tuple[Message, ...]
+    pending: tuple[Pending, ...]
+    step: int
+    tool_bytes: int
+    answer_size: int
+    offline: bool
+
+
+Pause = Callable[[PausedTurn], Awaitable[None]]
+"""Keeps a turn that is about to wait. Raises `Unavailable` when it can't be kept."""
+
+
+async def _no_pause(paused: PausedTurn) -> None:
+    raise Unavailable("This turn can't wait for an approval.", hint="Ask an agent that keeps its tasks.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +130,7 @@ class TurnRequest:
     """One question to an agent.
 
     `history` holds earlier questions and answers, oldest first. `notes` are sentences that the answer must open
-    with, such as a tool server that is down.
+    with, such as a tool server that is down. `run` names the turn in the keys under which actions are done once.
     """
 
     system: str
@@ -87,6 +140,7 @@ class TurnRequest:
     model: str = "standard"
     notes: tuple[str, ...] = ()
     steps: Mapping[int, str] = field(default_factory=dict)
+    run: str = ""
 
 
 @dataclass(slots=True)
@@ -100,6 +154,7 @@ class _State:
     notice: str = ""
     step: int = 0
     asked: bool = False
+    pending: list[Pending] = field(default_factory=list)
 
     @property
     def model_name(self) -> str:
@@ -124,27 +179,74 @@ class TurnLoop:
         self._limits = limits
 
     async def run(
-        self, request: TurnRequest, tools: Toolbox, *, seconds: float | None = None
+        self, request: TurnRequest, tools: Toolbox, *, seconds: float | None = None, pause: Pause = _no_pause
     ) -> AsyncGenerator[Event, None]:
-        """The turn's events, ending with exactly one `Finished` or `Failed`.
+        """The turn's events, ending with exactly one `Finished`, `Failed` or `ApprovalNeeded`; before the last of these
+        the turn is given to `pause`.
 
         `seconds` is what is left of the turn's time; by default all of it.
         """
         messages = [Message("system", request.system), *request.history, Message("user", request.question)]
         state = _State(request, messages, self._model)
+        async with aclosing(self._told(state, self._from_start(state, tools), seconds, pause)) as events:
+            async for event in events:
+                yield event
+
+    async def resume(
+        self,
+        request: TurnRequest,
+        paused: PausedTurn,
+        tools: Toolbox,
+        *,
+        seconds: float | None = None,
+        pause: Pause = _no_pause,
+    ) -> AsyncGenerator[Event, None]:
+        """Goes on with a turn that waited: the calls that it waited for are made again first, exactly as they were, and
+        no model is asked before. Events as of `run`; `ApprovalNeeded` again while somebody has not answered."""
+        state = _State(
+            request,
+            list(paused.messages),
+            self._fallback if paused.offline else self._model,
+            tool_bytes=paused.tool_bytes,
+            answer_size=paused.answer_size,
+            step=paused.step,
+            pending=list(paused.pending),
+        )
+        async with aclosing(self._told(state, self._from_pause(state, tools), seconds, pause)) as events:
+            async for event in events:
+                yield event
+
+    async def _told(
+        self, state: _State, source: AsyncGenerator[Event, None], seconds: float | None, pause: Pause
+    ) -> AsyncGenerator[Event, None]:
         try:
-            self._check(request.question)
             limit = self._limits.max_seconds if seconds is None else seconds
-            async with aclosing(bounded(self._steps(state, tools), limit)) as steps:
+            async with aclosing(bounded(source, limit)) as steps:
                 async for event in steps:
                     yield event
+            if state.pending:
+                await pause(self._paused(state))
         except TimeoutError:
             error = out_of_time(self._limits)
             yield Failed(code=error.code, message=str(error))
         except OpswarmError as error:
             yield Failed(code=error.code, message=str(error))
         else:
-            yield Finished(notice=state.notice)
+            if state.pending:
+                yield ApprovalNeeded(approvals=tuple(p.request for p in state.pending))
+            else:
+                yield Finished(notice=state.notice)
+
+    def _paused(self, state: _State) -> PausedTurn:
+        return PausedTurn(
+            question=state.request.question,
+            messages=tuple(state.messages),
+            pending=tuple(state.pending),
+            step=state.step,
+            tool_bytes=state.tool_bytes,
+            answer_size=state.answer_size,
+            offline=state.model is self._fallback,
+        )
 
     def _check(self, question: str) -> None:
         most = self._limits.context_tokens * CHARACTERS_PER_TOKEN // 2
@@ -154,13 +256,31 @@ class TurnLoop:
                 hint="Send the part that matters, or raise turn.context_tokens.",
             )
 
-    async def _steps(self, state: _State, tools: Toolbox) -> AsyncGenerator[Event, None]:
+    async def _from_start(self, state: _State, tools: Toolbox) -> AsyncGenerator[Event, None]:
+        self._check(state.request.question)
         for note in state.request.notes:
             yield TextDelta(text=f"{note}\n\n")
         if state.request.first_calls:
             async for event in self._run_calls(state, tools, state.request.first_calls):
                 yield event
-        for step in range(self._limits.max_steps):
+        async for event in self._steps(state, tools):
+            yield event
+
+    async def _from_pause(self, state: _State, tools: Toolbox) -> AsyncGenerator[Event, None]:
+        waited, state.pending = state.pending, []
+        for pending in waited:
+            call = pending.call
+            yield ToolStarted(call_id=call.id, tool=call.name, arguments=_shown(call))
+            result, seconds = await self._call(state, tools, call, proposal=pending.request.id)
+            yield self._took(state, call, result, seconds)
+        if not state.pending:
+            async for event in self._steps(state, tools):
+                yield event
+
+    async def _steps(self, state: _State, tools: Toolbox) -> AsyncGenerator[Event, None]:
+        if state.pending:
+            return
+        for step in range(state.step, self._limits.max_steps):
             state.step = step + 1
             last = step == self._limits.max_steps - 1
             calls: list[ToolCall] = []
@@ -172,6 +292,8 @@ class TurnLoop:
                 break
             async for event in self._run_calls(state, tools, calls):
                 yield event
+            if state.pending:
+                return
         raise LimitExceeded(
             f"The turn was stopped after {self._limits.max_steps} steps without an answer.",
             hint="Ask a narrower question, or raise turn.max_steps.",
@@ -260,24 +382,31 @@ class TurnLoop:
             try:
                 for call, task in zip(batch, running, strict=True):
                     result, seconds = await task
-                    state.messages.append(Message("tool", self._fit(state, call, result), tool_call_id=call.id))
-                    yield ToolFinished(
-                        call_id=call.id, tool=call.name, ok=result.ok, summary=_summary(result), seconds=seconds
-                    )
+                    yield self._took(state, call, result, seconds)
             finally:
                 for task in running:
                     task.cancel()
             index += len(batch)
 
-    async def _call(self, state: _State, tools: Toolbox, call: ToolCall) -> tuple[ToolResult, float]:
+    def _took(self, state: _State, call: ToolCall, result: ToolResult, seconds: float) -> ToolFinished:
+        """Puts a result before the model, or the call among those that wait."""
+        if result.approval is not None:
+            state.pending.append(Pending(call=call, request=result.approval))
+        else:
+            state.messages.append(Message("tool", self._fit(state, call, result), tool_call_id=call.id))
+        return ToolFinished(call_id=call.id, tool=call.name, ok=result.ok, summary=_summary(result), seconds=seconds)
+
+    async def _call(
+        self, state: _State, tools: Toolbox, call: ToolCall, *, proposal: str = ""
+    ) -> tuple[ToolResult, float]:
         started = asyncio.get_running_loop().time()
         try:
-            result = await self._checked(state, tools, call)
+            result = await self._checked(state, tools, call, proposal)
         except OpswarmError as error:
             result = ToolResult(str(error), ok=False)
         return result, round(asyncio.get_running_loop().time() - started, 3)
 
-    async def _checked(self, state: _State, tools: Toolbox, call: ToolCall) -> ToolResult:
+    async def _checked(self, state: _State, tools: Toolbox, call: ToolCall, proposal: str) -> ToolResult:
         names = [s.name for s in tools.schemas]
         if call.name not in names:
             raise InvalidInput(f"There is no tool '{call.name[:64]}'.", hint=f"The tools are: {', '.join(names)}.")
@@ -293,7 +422,9 @@ class TurnLoop:
             raise LimitExceeded(
                 "This turn has collected all the tool results it may.", hint="Answer from what is there."
             )
-        return await tools.call(call.name, arguments)
+        # A model may give the same id to calls of different steps.
+        once = f"{state.request.run}/{state.step}/{call.id}" if state.request.run else ""
+        return await tools.call(call.name, arguments, key=once, proposal=proposal)
 
     def _fit(self, state: _State, call: ToolCall, result: ToolResult) -> str:
         text = clean(result.text)

@@ -12,6 +12,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from opswarm.errors import SettingsInvalid, Unauthenticated
 from opswarm.guard.fronts import front
 from opswarm.guard.principal import Kind, Principal, Role
@@ -83,6 +85,17 @@ def signing_key(settings: Settings) -> SigningKey:
     if not os.path.exists(home.public) or _read(home.public) != key.public_pem():
         write_private(home.public, key.public_pem())
     return key
+
+
+def audit_key(settings: Settings, server: str) -> Ed25519PrivateKey:
+    """The key that signs the audit of one tool server, made when it is missing. It opens nothing.
+
+    Raises `SettingsInvalid` for a named file that is not there or is no such key.
+    """
+    path = settings.actions.audit_key_file or settings.home / "keys" / f"audit-{server}.pem"
+    if settings.actions.audit_key_file is None and not os.path.exists(path):
+        write_private(path, SigningKey.generate().private_pem(), keep=True)
+    return SigningKey.from_pem(_read(path)).private
 
 
 def can_sign(settings: Settings) -> bool:

@@ -50,6 +50,7 @@ class Principal(BaseModel):
 
 
 _current: ContextVar[Principal | None] = ContextVar("principal", default=None)
+_proof: ContextVar[str] = ContextVar("proof", default="")
 
 
 def current() -> Principal | None:
@@ -57,5 +58,12 @@ def current() -> Principal | None:
     return _current.get()
 
 
-def set_current(principal: Principal | None) -> None:
+def set_current(principal: Principal | None, proof: str = "") -> None:
+    """`proof` is the token that says so, where there is one."""
     _current.set(principal)
+    _proof.set(proof)
+
+
+def proof() -> str:
+    """The token of the request being served, for the record of what was proposed with it, or ""."""
+    return _proof.get()

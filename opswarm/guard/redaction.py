@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 MASK = "[redacted]"
 
@@ -46,3 +47,15 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in sorted({*given, *_kept}, key=len, reverse=True):
         text = text.replace(secret, MASK)
     return _SHAPES.sub(MASK, text)
+
+
+def redact_value(value: Any) -> Any:
+    """The same JSON value with `redact` done to every string in it; half characters (lone surrogates) are replaced."""
+    match value:
+        case str():
+            return redact(value if value.isascii() else value.encode("utf-8", errors="replace").decode())
+        case dict():
+            return {redact_value(key): redact_value(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [redact_value(inner) for inner in value]
+    return value

@@ -1,11 +1,12 @@
 """Minting and verifying the JWTs by which people, services and turns prove themselves.
 
-Four kinds of token, told apart by their audience:
+Five kinds of token, told apart by their audience:
 
 - a person's token: audience `opswarm`, accepted at every door; a front's is the same with a claim more (`fronts`);
 - a service's token: audience `exchange`, good for nothing but proving at the exchange which agent is asking;
 - a turn token: audience `turn:<agent>`: with it the orchestrator passes a request on to that agent;
-- a work token: audience `tools` and `gateway`: what an agent carries while it works for someone.
+- a work token: audience `tools` and `gateway`: what an agent carries while it works for someone;
+- a grant: audience `grant:<tool server>`: a person's answer to one proposal, no door's key.
 
 Signed with Ed25519 (RFC 8037), so whoever verifies holds only the public key.
 """
@@ -54,6 +55,11 @@ def turn_audience(agent: str) -> str:
     return f"turn:{agent}"
 
 
+def grant_audience(server: str) -> str:
+    """The audience of a grant that the tool server `server` accepts."""
+    return f"grant:{server}"
+
+
 @dataclass(frozen=True, slots=True)
 class Signed:
     """A verified token: who it speaks for, its raw claims, and when it ends (Unix seconds)."""
@@ -85,6 +91,10 @@ class SigningKey:
             raise SettingsInvalid("The signing key must be an Ed25519 key.")
         return cls(key)
 
+    @property
+    def private(self) -> Ed25519PrivateKey:
+        return self._key
+
     def private_pem(self) -> bytes:
         return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
@@ -104,10 +114,12 @@ class SigningKey:
         seconds: float,
         started: float | None = None,
         front: str = "",
+        grant: Mapping[str, str] | None = None,
     ) -> str:
         """A token for `principal`, valid for `seconds`. `started` is when the turn it belongs to began.
 
-        `front` is the name of the front whose own token this is: with it, its users may be named.
+        `front` is the name of the front whose own token this is: with it, its users may be named. `grant` is what
+        `principal` answers to a proposal (`opswarm.actions.grants`).
         """
         now = self._clock()
         claims: dict[str, Any] = {
@@ -128,6 +140,8 @@ class SigningKey:
             claims["turn_started"] = int(started)
         if front:
             claims["front"] = front
+        if grant is not None:
+            claims["grant"] = dict(grant)
         return jwt.encode(claims, self._key, algorithm=ALGORITHM)
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from opswarm.agent.events import ApprovalRequest
 from opswarm.agent.turn import ToolResult
 from opswarm.errors import DeadlineExceeded, InvalidInput, OpswarmError, ToolServerDown, Unauthenticated
 from opswarm.fetch import Fetcher, FetchFailed
@@ -30,6 +31,11 @@ _CONNECT_SECONDS = 5.0
 _LIST_SECONDS = 10.0
 _LIST_LIFETIME = 60.0
 _CALL_SECONDS = 90.0
+_ACTION_SECONDS = 280.0
+"""An action is waited for until its effect is seen; a turn has no more than 300 s by default."""
+
+_KEY = "opswarm/idempotency-key"
+_PROPOSAL = "opswarm/proposal"
 _MOST_PAGES = 20
 
 
@@ -58,11 +64,16 @@ class _Content(_Wire):
     text: str | None = None
 
 
+class _Meta(_Wire):
+    approval: ApprovalRequest | None = Field(None, alias="opswarm/approval")
+
+
 class _Called(_Wire):
     resultType: str = "complete"
     content: tuple[_Content, ...] = ()
     structuredContent: dict[str, Any] | None = None
     isError: bool | None = None
+    meta: _Meta | None = Field(None, alias="_meta")
 
 
 _W = TypeVar("_W", bound=_Wire)
@@ -85,7 +96,7 @@ class ToolServerClient:
         self.name = name
         self.url = f"{url.rstrip('/')}/mcp"
         self._fetch = Fetcher(connect_seconds=_CONNECT_SECONDS)
-        self._session = Session(self.url, self._fetch, _identity, silence=_CALL_SECONDS)
+        self._session = Session(self.url, self._fetch, _identity, silence=_ACTION_SECONDS)
         self._open = False
         self._lock = asyncio.Lock()
         self._schemas: tuple[ToolSchema, ...] = ()
@@ -114,32 +125,42 @@ class ToolServerClient:
             self._listed = time.monotonic()
         return self._schemas
 
-    async def call(self, name: str, arguments: Mapping[str, Any], *, read_only: bool) -> ToolResult:
-        """Calls a tool. A call that can't have changed anything is tried again once on a broken connection.
+    async def call(
+        self, name: str, arguments: Mapping[str, Any], *, read_only: bool, key: str = "", proposal: str = ""
+    ) -> ToolResult:
+        """Calls a tool. A call that can't have changed anything, or that is done once for its `key` or `proposal`, is
+        tried again once on a broken connection.
 
         Raises `ToolServerDown`, `Unauthenticated` or `DeadlineExceeded`.
         """
+        meta = {} if read_only else {k: v for k, v in ((_KEY, key), (_PROPOSAL, proposal)) if v}
+        seconds = _CALL_SECONDS if read_only else _ACTION_SECONDS
         try:
-            return await self._call(name, arguments)
+            return await self._call(name, arguments, meta, seconds)
         except ToolServerDown:
-            if not read_only:
+            if not read_only and not meta:
                 raise
-            return await self._call(name, arguments)
+            return await self._call(name, arguments, meta, seconds)
 
     async def aclose(self) -> None:
         if self._open:
             await self._session.close()
         await self._fetch.aclose()
 
-    async def _call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+    async def _call(
+        self, name: str, arguments: Mapping[str, Any], meta: Mapping[str, str], seconds: float
+    ) -> ToolResult:
         schema = next((s.parameters for s in self._schemas if s.name == name), {})
         headers = name_headers(name, schema, arguments)
-        params = {"name": name, "arguments": dict(arguments)}
-        called = self._read(_Called, await self._ask("tools/call", params, headers, _CALL_SECONDS))
+        params: dict[str, Any] = {"name": name, "arguments": dict(arguments)}
+        if meta:
+            params["_meta"] = dict(meta)
+        called = self._read(_Called, await self._ask("tools/call", params, headers, seconds))
         if called.resultType == "input_required":
             raise InvalidInput(f"{name} asks for input that nobody can give here.")
         text = "\n".join(c.text for c in called.content if c.type == "text" and c.text is not None)
-        return ToolResult(text, not called.isError, called.structuredContent)
+        approval = called.meta.approval if called.meta else None
+        return ToolResult(text, not called.isError, called.structuredContent, approval)
 
     async def _ask(
         self, method: str, params: Mapping[str, Any], headers: Mapping[str, str], seconds: float
@@ -222,6 +243,7 @@ class PooledToolbox:
     def schemas(self) -> Sequence[ToolSchema]:
         return self._schemas
 
-    async def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
+    async def call(self, name: str, arguments: dict[str, Any], *, key: str = "", proposal: str = "") -> ToolResult:
         entry = self._entries[name]
-        return await entry.server.call(name, arguments, read_only=entry.schema.read_only)
+        read_only = entry.schema.read_only
+        return await entry.server.call(name, arguments, read_only=read_only, key=key, proposal=proposal)

@@ -18,6 +18,7 @@ import functools
 import inspect
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -38,12 +39,18 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import AnyHttpUrl, ConfigDict, ValidationError
 from starlette.applications import Starlette
 
-from opswarm.errors import DeadlineExceeded, InvalidInput, OpswarmError, PermissionDenied, Unauthenticated
+from opswarm.actions.gate import Gate
+from opswarm.errors import DeadlineExceeded, InvalidInput, OpswarmError, Unauthenticated
 from opswarm.guard import principal as principals
+from opswarm.guard.decision import Call, decide
+from opswarm.guard.policy import Policy
 from opswarm.guard.principal import Kind, Principal
-from opswarm.guard.redaction import redact
+from opswarm.guard.redaction import redact, redact_value
+from opswarm.guard.risk import Risk
+from opswarm.guard.standing import refused_access
 from opswarm.guard.tokens import AUDIENCE_PERSON, AUDIENCE_TOOLS, Verifier
 from opswarm.guard.untrusted import cap_bytes
+from opswarm.mcp import acting
 from opswarm.mcp.tools import ToolOutput, ToolSpec
 
 log = logging.getLogger(__name__)
@@ -77,7 +84,7 @@ class _TokenCheck:
             scopes=[],
             expires_at=None,
             subject=principal.subject,
-            claims={"principal": principal},
+            claims={"principal": principal, "proof": token},
         )
 
 
@@ -86,15 +93,20 @@ class _GatedTool(Tool):
 
     spec: ToolSpec
     caller: Principal | None = None
+    policy: Callable[[], Policy] | None = None
     observe: Observer
 
     async def run(self, arguments: dict[str, Any], context: Any, convert_result: bool = False) -> Any:
         started = anyio.current_time()
         outcome = "ok"
-        principals.set_current(caller() or self.caller)
+        principals.set_current(caller() or self.caller, _proof())
+        seconds = self.spec.timeout if self.spec.read_only else acting.seconds(self.spec)
         try:
             self._refuse_unknown(arguments)
-            with anyio.fail_after(self.spec.timeout):
+            if self.policy is not None and self.spec.read_only:
+                call = Call(self.name, arguments, Risk.READ)
+                decide(self.policy(), call, principals.current(), time.time()).raise_for_denial()
+            with anyio.fail_after(seconds):
                 return await super().run(arguments, context, convert_result)
         except OpswarmError as error:
             outcome = error.code
@@ -102,7 +114,7 @@ class _GatedTool(Tool):
         except TimeoutError as error:
             outcome = DeadlineExceeded.code
             raise ToolError(
-                f"{self.name} did not finish within {self.spec.timeout:.0f} s. Narrow the request or try again."
+                f"{self.name} did not finish within {seconds:.0f} s. Narrow the request or try again."
             ) from error
         except ToolError as error:
             outcome, told = _explain(self.name, error)
@@ -150,37 +162,32 @@ def caller() -> Principal | None:
     return cast(Principal, token.claims["principal"])
 
 
+def _proof() -> str:
+    """The bearer token of the HTTP call that is being served, or ""."""
+    token = get_access_token()
+    return str(token.claims.get("proof", "")) if token is not None and token.claims is not None else ""
+
+
 def _result(output: ToolOutput) -> CallToolResult:
     text = redact(output.text)
     cut = cap_bytes(text, TEXT_LIMIT_BYTES)
     if len(cut) < len(text):
         cut += f"\n(cut: {len(cut)} of {len(text)} characters shown; narrow the request to see the rest)"
-    data: dict[str, Any] | None = _redacted(dict(output.data)) if output.data is not None else None
+    data: dict[str, Any] | None = redact_value(dict(output.data)) if output.data is not None else None
     if data is not None and len(json.dumps(data, default=str)) > DATA_LIMIT_BYTES:
         data = None
         cut += "\n(the structured form was left out for its size; narrow the request to get it)"
     return CallToolResult(content=[TextContent(type="text", text=cut)], structured_content=data)
 
 
-def _redacted(value: Any) -> Any:
-    """The same JSON value with every key-shaped run in its strings masked."""
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, dict):
-        return {key: _redacted(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_redacted(inner) for inner in value]
-    return value
-
-
-def _gated(spec: ToolSpec, observe: Observer) -> Tool:
+def _reading(spec: ToolSpec) -> Callable[..., Any]:
     function = spec.function
 
     @functools.wraps(function)
     async def call(*args: Any, **kwargs: Any) -> CallToolResult:
         output = await function(*args, **kwargs)
         if not isinstance(output, ToolOutput):
-            raise PermissionDenied(f"{spec.name} is an action, and none is taken yet.")
+            raise OpswarmError(f"{spec.name} is read-only and gave a plan.")
         return _result(output)
 
     signature = inspect.signature(function, eval_str=True)
@@ -189,11 +196,17 @@ def _gated(spec: ToolSpec, observe: Observer) -> Tool:
         **{name: p.annotation for name, p in signature.parameters.items()},
         "return": CallToolResult,
     }
+    return call
+
+
+def _gated(spec: ToolSpec, observe: Observer, policy: Callable[[], Policy] | None, gate: Gate | None) -> Tool:
+    if not spec.read_only and gate is None:
+        raise OpswarmError(f"The tool {spec.name} changes something, and this server has no gate.")
     made = Tool.from_function(
-        call,
+        _reading(spec) if spec.read_only or gate is None else acting.acting(spec, gate),
         name=spec.name,
         title=spec.title or None,
-        description=inspect.cleandoc(function.__doc__ or ""),
+        description=inspect.cleandoc(spec.function.__doc__ or ""),
         annotations=ToolAnnotations(
             read_only_hint=spec.read_only, idempotent_hint=spec.read_only, destructive_hint=not spec.read_only
         ),
@@ -202,7 +215,7 @@ def _gated(spec: ToolSpec, observe: Observer) -> Tool:
     )
     fields = {name: getattr(made, name) for name in Tool.model_fields}
     fields["parameters"] = _compact(_strict(made.fn_metadata.arg_model).model_json_schema(by_alias=True))
-    return _GatedTool.model_construct(**fields, spec=spec, observe=observe, caller=None)
+    return _GatedTool.model_construct(**fields, spec=spec, observe=observe, caller=None, policy=policy)
 
 
 def _strict(model: type[ArgModelBase]) -> type[ArgModelBase]:
@@ -216,6 +229,11 @@ def _compact(schema: dict[str, Any]) -> dict[str, Any]:
         if isinstance(prop, dict):
             prop.pop("title", None)
     return schema
+
+
+def _offered(policy: Callable[[], Policy], stdio_caller: Principal | None, tool: str) -> bool:
+    principal = caller() or stdio_caller
+    return principal is None or refused_access(policy(), principal, tool) is None
 
 
 def _unobserved(tool: str, outcome: str, seconds: float) -> None:
@@ -238,12 +256,17 @@ class ToolServer:
         resources: Sequence[Resource] = (),
         events: SubscriptionBus | None = None,
         middleware: Sequence[ServerMiddleware[Any]] = (),
+        policy: Callable[[], Policy] | None = None,
+        gate: Gate | None = None,
     ) -> None:
         """With a `verifier` every HTTP call needs a bearer token; without one the server is for stdio only,
-        where whoever started the process (`stdio_caller`) is the caller. What is put on `events` is told to clients
-        that listen (2026-07-28)."""
+        where whoever started the process (`stdio_caller`) is the caller. Reads are let through by `policy`; what
+        changes something goes through `gate`, and raises `OpswarmError` here when there is none. What is put on
+        `events` is told to clients that listen (2026-07-28)."""
         self.name = name
-        tools = [_gated(spec, observe) for spec in specs]
+        tools = [_gated(spec, observe, policy, gate) for spec in specs]
+        if policy is not None:
+            middleware = [*middleware, acting.Withheld(functools.partial(_offered, policy, stdio_caller))]
         for tool in tools:
             cast(_GatedTool, tool).caller = stdio_caller
         auth: dict[str, Any] = {}

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from starlette.routing import BaseRoute, Mount
 
 from opswarm import __version__, telemetry
+from opswarm.actions.gate import Control, Gate
+from opswarm.actions.opening import open_gate
+from opswarm.actions.routes import ActionRoutes
 from opswarm.guard.keys import verifier
+from opswarm.guard.live_policy import LivePolicy, live_policy
+from opswarm.guard.tokens import Verifier
 from opswarm.mcp.factory import ToolServer, local_person
 from opswarm.mcp.tools import ToolSpec
 from opswarm.service import Check, Service
@@ -30,6 +35,14 @@ Opener = Callable[[Settings], AbstractAsyncContextManager[ToolProvider]]
 """What `mcp_servers/NAME/app.py` gives: the provider, while its backend's connections are open."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Guard:
+    """What a tool server's calls go through. `gate` is None where it has nothing but reads."""
+
+    policy: LivePolicy
+    gate: Gate | None
+
+
 def _observe(server: str) -> Callable[[str, str, float], None]:
     def told(tool: str, outcome: str, seconds: float) -> None:
         telemetry.TOOL_CALLS.labels(server, tool, outcome).inc()
@@ -39,25 +52,47 @@ def _observe(server: str) -> Callable[[str, str, float], None]:
 
 
 @asynccontextmanager
+async def _guarded(provider: ToolProvider, settings: Settings, checks_tokens: Verifier) -> AsyncIterator[_Guard]:
+    policy = live_policy(settings)
+    actions = {spec.name: spec.action for spec in provider.specs if spec.action is not None}
+    async with AsyncExitStack() as stack:
+        gate = None
+        if actions:
+            control = await stack.enter_async_context(_control(settings))
+            opened = open_gate(
+                settings, provider.name, actions, policy=policy, control=control, verifier=checks_tokens
+            )
+            gate = await stack.enter_async_context(opened)
+        yield _Guard(policy, gate)
+
+
+@asynccontextmanager
 async def http_service(opener: Opener, settings: Settings) -> AsyncIterator[Service]:
     """The tool server as an HTTP service; every call needs a bearer token."""
-    async with opener(settings) as provider:
+    known = verifier(settings)
+    async with opener(settings) as provider, _guarded(provider, settings, known) as guard:
         server = ToolServer(
             provider.name,
             provider.specs,
             instructions=provider.instructions,
             version=__version__,
-            verifier=verifier(settings),
+            verifier=known,
             observe=_observe(provider.name),
+            policy=guard.policy,
+            gate=guard.gate,
         )
+        routes: list[BaseRoute] = []
+        if guard.gate is not None:
+            routes += ActionRoutes(guard.gate, known).routes()
         # Mounted whole: the SDK's token check is middleware of its app, not part of its routes.
-        routes: list[BaseRoute] = [Mount("/", app=server.http(allowed_hosts=settings.server.allowed_hosts))]
-        yield Service(provider.name, routes, None, None, lifespan=server.lifespan, checks=provider.checks)
+        routes.append(Mount("/", app=server.http(allowed_hosts=settings.server.allowed_hosts)))
+        checks = {**provider.checks, "policy": guard.policy.check}
+        yield Service(provider.name, routes, None, None, lifespan=server.lifespan, checks=checks)
 
 
 async def serve_stdio(opener: Opener, settings: Settings) -> None:
     """Serves one desktop client over stdin and stdout."""
-    async with opener(settings) as provider:
+    async with opener(settings) as provider, _guarded(provider, settings, verifier(settings)) as guard:
         server = ToolServer(
             provider.name,
             provider.specs,
@@ -65,5 +100,17 @@ async def serve_stdio(opener: Opener, settings: Settings) -> None:
             version=__version__,
             stdio_caller=local_person(),
             observe=_observe(provider.name),
+            policy=guard.policy,
+            gate=guard.gate,
         )
         await server.stdio()
+
+
+class _NeverPaused:
+    async def check_action(self) -> None:
+        return None
+
+
+@asynccontextmanager
+async def _control(settings: Settings) -> AsyncIterator[Control]:
+    yield _NeverPaused()

@@ -91,7 +91,7 @@ class Session:
     ) -> dict[str, Any]:
         """The result of a method. `headers` go along where the era has them."""
         number = next(self._ids)
-        given = {**params, "_meta": _META} if self._version == MODERN else params
+        given = {**params, "_meta": {**params.get("_meta", {}), **_META}} if self._version == MODERN else params
         try:
             return await self._asked({"jsonrpc": "2.0", "id": number, "method": method, "params": given}, headers or {})
         except asyncio.CancelledError:

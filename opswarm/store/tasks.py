@@ -22,7 +22,7 @@ from a2a.utils.task import ListTasksCursor, decode_list_tasks_cursor, encode_lis
 from google.protobuf.message import DecodeError
 
 from opswarm.errors import Unavailable
-from opswarm.store.database import Row, database
+from opswarm.store.database import Database, Row, database
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +90,11 @@ class Tasks:
         self._keep_days = keep_days
         self._unwritten: OrderedDict[str, tuple[str, Task]] = OrderedDict()
         self._ended = 0
+
+    @property
+    def database(self) -> Database:
+        """For what belongs to the same tasks: SQLite wants one connection a file."""
+        return self._database
 
     async def open(self) -> None:
         """Makes the table where it is missing and fails what a former run of this process left unfinished.

@@ -46,8 +46,11 @@ class _Answer:
         match event:
             case TextDelta(text=text):
                 self.text.append(text)
-            case ApprovalNeeded(approval_id=identifier, tool=tool, preview=preview):
-                self.approvals.append({"id": identifier, "tool": tool, "preview": clean(preview)})
+            case ApprovalNeeded(approvals=approvals):
+                self.approvals = [
+                    {"id": a.id, "tool": a.tool, "summary": clean(a.summary), "preview": clean(a.preview)}
+                    for a in approvals
+                ]
             case Notice(text=text):
                 self.notices = [*self.notices, clean(text)][-_MOST_NOTICES:]
             case Usage():
@@ -172,7 +175,11 @@ def _capped(text: str) -> str:
 
 def _whole(asked: Asked, answer: _Answer) -> ToolOutput:
     parts = [_capped("".join(answer.text).strip())]
-    parts += [f"Waiting for a person: approval {a['id']} of {a['tool']}: {a['preview']}" for a in answer.approvals]
+    parts += [
+        f"Waiting for a person's approval {a['id']}: {a['summary']} {a['preview']}\n"
+        f"They answer with `opswarm approve {a['id']}` or `opswarm reject {a['id']}`."
+        for a in answer.approvals
+    ]
     parts += [f"Note: {n}" for n in answer.notices]
     parts.append(f"(context_id: {asked.context_id})")
     return ToolOutput("\n\n".join(p for p in parts if p), _data(asked, answer))

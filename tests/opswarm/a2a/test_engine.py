@@ -23,7 +23,7 @@ from a2a.utils.errors import (
 from opswarm.a2a.engine import Call, Engine, Taken
 from opswarm.a2a.frames import Frame, TextFrame, told
 from opswarm.a2a.responder import TurnInput
-from opswarm.agent.events import ApprovalNeeded, Event, Failed, Finished, TextDelta
+from opswarm.agent.events import ApprovalNeeded, ApprovalRequest, Event, Failed, Finished, TextDelta
 from opswarm.errors import Unavailable
 from opswarm.store import database
 from opswarm.store.tasks import Tasks, answer_of
@@ -31,6 +31,9 @@ from tests.support.databases import locked
 from tests.support.hosting import until
 
 ANN, EVE = "person:ann", "person:eve"
+
+
+ASKED = ApprovalNeeded(approvals=(ApprovalRequest(id="ap1", tool="scale", summary="Scale sonarr to 0?"),))
 
 
 class Asker:
@@ -44,7 +47,7 @@ class Asker:
     async def respond(self, request: TurnInput) -> AsyncGenerator[Event, None]:
         self.seen.append(request)
         if request.resumes is not None:
-            yield TextDelta(text=f"{request.resumes.approval_id} was answered: {request.text}")
+            yield TextDelta(text=f"{request.resumes.approvals[0].id} was answered: {request.text}")
             yield Finished()
             return
         if "wait" in request.text:
@@ -59,7 +62,7 @@ class Asker:
                 yield TextDelta(text=".")
         if "ask" in request.text:
             yield TextDelta(text="I want to scale it. ")
-            yield ApprovalNeeded(approval_id="ap-1", tool="scale", preview="Scale sonarr to 0?")
+            yield ASKED
             return
         yield TextDelta(text="done")
         yield Finished()
@@ -113,18 +116,18 @@ async def test_a_task_that_waits_for_input_is_parked_and_resumes_with_the_answer
         events = [e for f in await heard(first) for e in told(f)]
         parked = await at.ended(first)
         assert parked.status.state == TaskState.TASK_STATE_INPUT_REQUIRED
-        assert parked.status.message.parts[0].text == "Scale sonarr to 0?"
-        assert events[-2:] == [TextDelta(text="Scale sonarr to 0?"), Finished(notice="The agent waits for an answer.")]
+        assert "Scale sonarr to 0?" in parked.status.message.parts[0].text
+        assert events[-2:] == [ASKED, Finished(notice="The agent waits for an answer.")]
         assert not at.engine._works
         second = await at.send("yes", task_id=parked.id)
         frames = await heard(second)
         task = await at.ended(second)
     assert second.task.id == parked.id and task.status.state == TaskState.TASK_STATE_COMPLETED
-    assert answer_of(task) == "I want to scale it. ap-1 was answered: yes"
+    assert answer_of(task) == "I want to scale it. ap1 was answered: yes"
     assert [f.first for f in frames if isinstance(f, TextFrame)] == [False]
     assert [m.parts[0].text for m in task.history] == ["please ask", "yes"]
     resumed = at.agent.seen[-1]
-    assert resumed.resumes == ApprovalNeeded(approval_id="ap-1", tool="scale", preview="Scale sonarr to 0?")
+    assert resumed.resumes == ASKED
     assert [m.content for m in resumed.history] == ["please ask", "I want to scale it. "]
     assert resumed.context_id == parked.context_id
 
@@ -134,7 +137,7 @@ async def test_a_parked_task_outlives_the_process(tmp_path: Path) -> None:
         parked = await at.ended(await at.send("please ask"))
     async with place(tmp_path) as again:
         task = await again.ended(await again.send("yes", task_id=parked.id))
-    assert "ap-1 was answered" in answer_of(task) and task.status.state == TaskState.TASK_STATE_COMPLETED
+    assert "ap1 was answered" in answer_of(task) and task.status.state == TaskState.TASK_STATE_COMPLETED
 
 
 async def test_an_answer_sent_twice_resumes_once(tmp_path: Path) -> None:

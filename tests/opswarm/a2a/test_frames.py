@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from opswarm.a2a.frames import Frame, StateFrame, TaskFrame, TextFrame, end_of, event_frame, parked_frame, stamp
 from opswarm.agent.events import (
     ApprovalNeeded,
+    ApprovalRequest,
     Delegated,
     Event,
     Failed,
@@ -66,7 +67,7 @@ def test_a_number_that_json_or_a_double_does_not_have_breaks_nothing(number: flo
         ToolFinished(call_id="1", tool="look", ok=False),
         Delegated(agent="devops", because="it was named"),
         Usage(model="m", input_tokens=10, output_tokens=2**40, cached_tokens=3),
-        ApprovalNeeded(approval_id="a", tool="scale", preview="Scale x to 0."),
+        ApprovalNeeded(approvals=(ApprovalRequest(id="a", tool="scale", preview="Scale x to 0."),)),
     ],
 )
 def test_every_other_event_is_spelt_alike(event: Event) -> None:
@@ -77,7 +78,7 @@ def test_every_other_event_is_spelt_alike(event: Event) -> None:
 def test_every_end_is_spelt_alike(text: str) -> None:
     same(end_of(*IDS, Finished(notice=text)))
     same(end_of(*IDS, Failed(code="internal", message=text)))
-    same(parked_frame(*IDS, ApprovalNeeded(approval_id="a", tool="scale", preview=text)))
+    same(parked_frame(*IDS, ApprovalNeeded(approvals=(ApprovalRequest(id="a", tool="scale", preview=text),))))
     same(StateFrame(*IDS, TaskState.TASK_STATE_WORKING))
     same(StateFrame(*IDS, TaskState.TASK_STATE_CANCELED, text=text))
 

@@ -20,7 +20,7 @@ from opswarm.errors import NotFound, OpswarmError, ToolServerDown, Unauthenticat
 from opswarm.guard import principal as principals
 from opswarm.guard.exchange import Exchange
 from opswarm.guard.keys import signing_key, verifier
-from opswarm.guard.principal import Kind, Principal
+from opswarm.guard.principal import Kind, Principal, Role
 from opswarm.guard.tokens import AUDIENCE_EXCHANGE
 from opswarm.mcp.client import PooledToolbox, ToolServerClient, bearer
 from opswarm.mcp.factory import ToolServer
@@ -29,7 +29,7 @@ from opswarm.mcp.tools import ToolOutput, ToolSpec
 from opswarm.settings import Settings
 from tests.support.hosting import free_port, serving, settings_at
 
-PERSON = Principal(kind=Kind.PERSON, subject="person:ann")
+PERSON = Principal(kind=Kind.PERSON, subject="person:ann", roles=frozenset({Role.VIEWER}))
 
 
 async def who() -> ToolOutput:

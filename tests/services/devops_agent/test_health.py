@@ -29,7 +29,7 @@ class Cluster:
         self.down = down
         self.schemas: Sequence[ToolSchema] = tuple(ToolSchema(n, "", {}) for n in ("find", "diagnose"))
 
-    async def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
+    async def call(self, name: str, arguments: dict[str, Any], **how: str) -> ToolResult:
         if self.down:
             raise ToolServerDown("gone")
         word = arguments["keyword"]

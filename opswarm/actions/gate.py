@@ -1,0 +1,438 @@
+"""The gate: what every call of an action goes through, whoever makes it and however it came.
+
+It is planned, decided by the policy, asked about where that says so, done once, verified, and told to the audit at each
+step. What can't be told to the audit, or counted, or known to be not paused, is not done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from opswarm.actions.action import Action, Intent, Plan
+from opswarm.actions.audit import Audit, Event
+from opswarm.actions.canonical import digest
+from opswarm.actions.execution import Executions, Outcome, Told
+from opswarm.actions.grants import Grants
+from opswarm.actions.proposals import Proposal, Proposals, State, content_of, may_answer, new_id, touched
+from opswarm.errors import InvalidInput, OpswarmError, PermissionDenied
+from opswarm.guard import risk as risks
+from opswarm.guard.decision import Call, Decision, decide
+from opswarm.guard.policy import Policy
+from opswarm.guard.principal import Kind, Principal
+from opswarm.guard.rates import RateLimits
+from opswarm.guard.redaction import redact
+from opswarm.guard.risk import Risk
+from opswarm.guard.untrusted import cap_bytes, clean
+
+log = logging.getLogger(__name__)
+
+PREVIEW_BYTES = 12_000
+"""Most of a preview that a person is shown. A longer one is refused: what is cut off could not be judged."""
+
+_KEY_BYTES = 200
+
+
+class Control(Protocol):
+    """The kill switch, as a tool server follows it."""
+
+    async def check_action(self) -> None:
+        """Raises `PermissionDenied` while actions are paused, or when that can't be known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a person said when this call was made before: to the proposal `id`, whose content hash was `content`."""
+
+    id: str
+    content: str
+    yes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a call came, beside its arguments.
+
+    `key` is the caller's idempotency key and `proposal` the id of one that was approved, or "". `token` proves the
+    caller (kept with a proposal, see there). `person` asks whoever makes the call, where that is a person whose client
+    can show a question: True is yes, False no, None no answer. `said` is their answer where it comes with the call.
+    """
+
+    key: str = ""
+    proposal: str = ""
+    dry_run: bool = False
+    token: str = field(default="", repr=False)
+    person: Callable[[Proposal], Awaitable[bool | None]] | None = None
+    said: Said | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an action's call gives: text for the caller, and the proposal where a person has to answer first."""
+
+    text: str
+    outcome: Outcome | None = None
+    proposal: Proposal | None = None
+    verdict: Decision | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One call under way, for the audit."""
+
+    tool: str
+    arguments: Mapping[str, Any]
+    principal: Principal
+    key: str
+    started: float
+
+
+Planner = Callable[[], Awaitable[Plan]]
+
+
+class Gate:
+    """The gate of one tool server. `chat_seconds` and `alone_seconds` are how long a proposal waits for a person,
+    where somebody asked for it and where an agent works by itself."""
+
+    def __init__(
+        self,
+        server: str,
+        policy: Callable[[], Policy],
+        control: Control,
+        rates: RateLimits,
+        proposals: Proposals,
+        grants: Grants,
+        executions: Executions,
+        audit: Audit,
+        *,
+        chat_seconds: float = 1_800.0,
+        alone_seconds: float = 43_200.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.server = server
+        self.proposals = proposals
+        self.audit = audit
+        self._policy = policy
+        self._control = control
+        self._rates = rates
+        self._grants = grants
+        self._executions = executions
+        self._chat_seconds = chat_seconds
+        self._alone_seconds = alone_seconds
+        self._clock = clock
+
+    async def act(
+        self,
+        tool: str,
+        action: Action,
+        declared: Risk,
+        arguments: Mapping[str, Any],
+        planner: Planner,
+        principal: Principal | None,
+        asked: Asked,
+    ) -> Answer:
+        """Takes one call of an action as far as it may go. `arguments` are validated, with every default filled in.
+
+        Raises `PermissionDenied` with the rule for what is denied, and what planning it raises.
+        """
+        if principal is None:
+            raise PermissionDenied("Nobody is known to be calling.", hint="Send a token.", rule="principal.none")
+        attempt = _Attempt(tool, arguments, principal, _key(asked, principal), time.monotonic())
+        try:
+            return await self._act(attempt, action, declared, planner, asked)
+        except PermissionDenied as error:
+            await self._tell(attempt, "denied", rule=error.rule, text=str(error), proposal=asked.proposal)
+            raise
+        except OpswarmError as error:
+            await self._tell(attempt, "failed", text=str(error), proposal=asked.proposal)
+            raise
+
+    async def answer(self, id: str, token: str) -> Proposal:
+        """Takes a person's answer, as a grant. Raises `PermissionDenied` for one that does not count, `NotFound`, and
+        `Conflict` for one that comes too late."""
+        proposal = await self.proposals.get(id)
+        grant = self._grants.read(token, proposal)
+        said = await self.proposals.answer(
+            id, grant.state, approver=grant.approver.subject, answer=grant.reason, grant=token
+        )
+        await self._told_answer(said, grant.approver)
+        return said
+
+    async def recover(self, actions: Mapping[str, Action]) -> None:
+        """Looks after what this process was doing when it was ended the last time."""
+        for intent in await self._executions.unfinished():
+            action = actions.get(intent.tool)
+            attempt = _Attempt(intent.tool, intent.arguments, _NOBODY, intent.key, time.monotonic())
+            if action is None:
+                log.error("the tool %s is not here any more; what became of %s is not known", intent.tool, intent.key)
+                continue
+            outcome = await self._executions.settle(action, intent, self._reporter(attempt, intent, None))
+            log.warning(
+                "the action %s (%s) was broken off: %s",
+                intent.key,
+                intent.tool,
+                outcome.text if outcome else "it was not done, and is done when it is asked for again.",
+            )
+
+    async def _act(
+        self, attempt: _Attempt, action: Action, declared: Risk, planner: Planner, asked: Asked
+    ) -> Answer:
+        call = digest([attempt.tool, attempt.arguments])
+        proposal: Proposal | None
+        if asked.proposal:
+            proposal = await self._carried(asked.proposal, attempt)
+        else:
+            # Before anything is looked at: a repeat gives the first result, whatever the world is like by now.
+            if asked.key and (known := await self._executions.known(attempt.key, call)) is not None:
+                return Answer(_told(known), known)
+            proposal = await self.proposals.approved(attempt.tool, attempt.arguments, attempt.principal)
+        if proposal is not None:
+            attempt = _Attempt(attempt.tool, attempt.arguments, attempt.principal, proposal.id, attempt.started)
+            if (known := await self._executions.known(proposal.id, call)) is not None:
+                return Answer(_told(known), known, proposal)
+            if proposal.state not in (State.APPROVED, State.USED):
+                return await self._unanswered(attempt, proposal)
+            self._grants.read(proposal.grant, proposal)
+        if not asked.dry_run:
+            await self._control.check_action()
+        self._decided(attempt, declared, ()).raise_for_denial()
+        plan = await _shown(planner)
+        decision = self._decided(attempt, declared, plan)
+        decision.raise_for_denial()
+        if asked.dry_run:
+            await self._tell(attempt, "previewed", decision=decision, text=plan.summary)
+            return Answer(_previewed(plan, decision), verdict=decision)
+        if proposal is not None:
+            if content_of(plan) != proposal.content and proposal.state is State.APPROVED:
+                await self.proposals.use(proposal.id, State.STALE)
+                return await self._propose(attempt, plan, decision, asked, changed=True)
+            return await self._execute(attempt, action, plan, decision, call, proposal)
+        if await self._executions.unsettled(call):
+            decision = _unsettled(decision)
+        if decision.outcome is risks.Outcome.NEEDS_APPROVAL:
+            return await self._ask(attempt, action, planner, plan, decision, call, asked)
+        return await self._execute(attempt, action, plan, decision, call, None)
+
+    def _decided(self, attempt: _Attempt, declared: Risk, plan: Plan | tuple[()]) -> Decision:
+        touches = plan.touches if isinstance(plan, Plan) else ()
+        risk = risks.worst(declared, plan.risk, Risk.SAFE) if isinstance(plan, Plan) else declared
+        call = Call(attempt.tool, attempt.arguments, risk, touches)
+        return decide(self._policy(), call, attempt.principal, self._clock())
+
+    async def _carried(self, id: str, attempt: _Attempt) -> Proposal:
+        """The proposal that the caller names: for exactly this call, and this caller."""
+        proposal = await self.proposals.get(cap_bytes(id, 64))
+        theirs, ours = proposal.principal, attempt.principal
+        if proposal.tool != attempt.tool or digest(proposal.arguments) != digest(attempt.arguments):
+            raise PermissionDenied(
+                "This was approved for other arguments; a changed call is a new proposal.", rule="approval.arguments"
+            )
+        if (theirs.subject, theirs.actors) != (ours.subject, ours.actors):
+            raise PermissionDenied("This approval is another caller's.", rule="approval.caller")
+        return proposal
+
+    async def _unanswered(self, attempt: _Attempt, proposal: Proposal) -> Answer:
+        if proposal.state is State.WAITING:
+            return Answer(_waits(proposal), proposal=proposal)
+        if proposal.state is State.REJECTED:
+            why = f": {proposal.answer}" if proposal.answer else " and gave no reason."
+            raise PermissionDenied(f"{proposal.approver} said no{why}", rule="approval.rejected")
+        if proposal.state is State.EXPIRED:
+            raise PermissionDenied(
+                "Nobody answered in time, which means no.", hint="Ask for it again.", rule="approval.expired"
+            )
+        raise PermissionDenied(
+            "The world had changed since this was approved.", hint="Ask for it again.", rule="approval.stale"
+        )
+
+    async def _ask(
+        self,
+        attempt: _Attempt,
+        action: Action,
+        planner: Planner,
+        plan: Plan,
+        decision: Decision,
+        call: str,
+        asked: Asked,
+    ) -> Answer:
+        """Asks whoever calls, where that is a person who can be shown a question; else leaves a proposal."""
+        if asked.person is None or not attempt.principal.is_direct_person or not may_answer(attempt.principal):
+            return await self._propose(attempt, plan, decision, asked)
+        proposal = self._proposal(attempt, plan, decision, asked)
+        said: bool | None
+        if asked.said is not None and asked.said.content == proposal.content:
+            # Under the id of the question: the same answer sent again gives the first result.
+            proposal = proposal.model_copy(update={"id": asked.said.id})
+            said = asked.said.yes
+        else:
+            await self._tell(attempt, "needs_approval", decision=decision, text=plan.summary, proposal=proposal.id)
+            said = await asked.person(proposal)
+        if said is None:
+            raise PermissionDenied("Nobody answered, which means no.", rule="approval.expired")
+        answered = proposal.model_copy(
+            update={"state": State.APPROVED if said else State.REJECTED, "approver": attempt.principal.subject}
+        )
+        await self._told_answer(answered, attempt.principal)
+        if not said:
+            raise PermissionDenied(f"{attempt.principal.subject} said no.", rule="approval.rejected")
+        # The moment may have been long: what is done is what they were shown, or nothing.
+        await self._control.check_action()
+        if content_of(fresh := await _shown(planner)) != proposal.content:
+            raise PermissionDenied(
+                "The world has changed since you were asked.", hint="Ask for it again.", rule="approval.stale"
+            )
+        attempt = _Attempt(attempt.tool, attempt.arguments, attempt.principal, proposal.id, attempt.started)
+        return await self._execute(attempt, action, fresh, decision, call, None)
+
+    async def _propose(
+        self, attempt: _Attempt, plan: Plan, decision: Decision, asked: Asked, *, changed: bool = False
+    ) -> Answer:
+        if len(plan.preview.encode("utf-8", errors="replace")) > PREVIEW_BYTES:
+            raise PermissionDenied(
+                f"What this would change can't be shown in {PREVIEW_BYTES} bytes, so nobody can judge it.",
+                hint="Do less at a time.",
+                rule="approval.preview",
+            )
+        proposal = await self.proposals.propose(self._proposal(attempt, plan, decision, asked))
+        await self._tell(attempt, "needs_approval", decision=decision, text=plan.summary, proposal=proposal.id)
+        before = "The world has changed since the approval, so it is asked for again. " if changed else ""
+        return Answer(f"{before}{_waits(proposal)}", proposal=proposal, verdict=decision)
+
+    def _proposal(self, attempt: _Attempt, plan: Plan, decision: Decision, asked: Asked) -> Proposal:
+        now = self._clock()
+        alone = attempt.principal.kind is not Kind.PERSON
+        return Proposal(
+            id=new_id(),
+            server=self.server,
+            tool=attempt.tool,
+            arguments=attempt.arguments,
+            summary=plan.summary,
+            preview=plan.preview,
+            risk=decision.risk,
+            touches=touched(plan),
+            rule=decision.rule,
+            reason=decision.reason,
+            principal=attempt.principal,
+            created=now,
+            expires=now + (self._alone_seconds if alone else self._chat_seconds),
+            proof=asked.token,
+        )
+
+    async def _execute(
+        self,
+        attempt: _Attempt,
+        action: Action,
+        plan: Plan,
+        decision: Decision,
+        call: str,
+        proposal: Proposal | None,
+    ) -> Answer:
+        intent = Intent(attempt.key, attempt.tool, attempt.arguments, plan.state)
+        report = self._reporter(attempt, intent, decision)
+
+        async def told(event: str, outcome: Outcome, seconds: float) -> None:
+            if event == "executing":
+                # The last moment at which it can still be kept from happening.
+                await self._rates.take(attempt.tool, attempt.principal)
+                await self._control.check_action()
+                if proposal is not None and not await self.proposals.use(proposal.id):
+                    # Used before: only what was broken off is gone on with, and the world said that it was not done.
+                    log.warning("the action %s is gone on with", proposal.id)
+            await report(event, outcome, seconds)
+
+        outcome = await self._executions.do(action, intent, call, told)
+        return Answer(f"{plan.summary} {_told(outcome)}", outcome, proposal, decision)
+
+    def _reporter(self, attempt: _Attempt, intent: Intent, decision: Decision | None) -> Told:
+        async def told(event: str, outcome: Outcome, seconds: float) -> None:
+            state = intent.state if event == "executing" else outcome.after
+            await self._tell(attempt, event, decision=decision, text=outcome.text, state=state, seconds=seconds)
+
+        return told
+
+    async def _told_answer(self, proposal: Proposal, approver: Principal) -> None:
+        event = "approved" if proposal.state is State.APPROVED else "rejected"
+        attempt = _Attempt(proposal.tool, proposal.arguments, approver, proposal.id, time.monotonic())
+        text = f"{proposal.summary} {proposal.answer}".strip()
+        await self._tell(attempt, event, rule=proposal.rule, text=text, proposal=proposal.id)
+
+    async def _tell(
+        self,
+        attempt: _Attempt,
+        event: str,
+        *,
+        decision: Decision | None = None,
+        rule: str = "",
+        text: str = "",
+        proposal: str = "",
+        state: Mapping[str, Any] | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        who = attempt.principal
+        await self.audit.add(
+            Event(
+                event=event,
+                tool=attempt.tool,
+                caller=str(who),
+                subject=who.subject,
+                task=who.task,
+                arguments=attempt.arguments,
+                key=attempt.key,
+                proposal=proposal,
+                outcome=decision.outcome.value if decision else "",
+                rule=decision.rule if decision else rule,
+                risk=decision.risk.value if decision else "",
+                text=text,
+                state=state or {},
+                seconds=round(time.monotonic() - attempt.started if seconds is None else seconds, 3),
+            )
+        )
+
+
+async def _shown(planner: Planner) -> Plan:
+    """The plan with its texts as people see them: nothing invisible in them, and no secret."""
+    plan = await planner()
+    return replace(plan, summary=redact(clean(plan.summary)), preview=redact(clean(plan.preview)))
+
+
+def _unsettled(decision: Decision) -> Decision:
+    """The same call was made before, and nobody knows what became of it: a person is asked, whatever the level."""
+    reason = "It is not known whether the same was done already, so a person looks first."
+    return Decision(risks.Outcome.NEEDS_APPROVAL, "execution.unknown", reason, decision.risk)
+
+
+_NOBODY = Principal(kind=Kind.SERVICE, subject="service:recovery")
+
+
+def _key(asked: Asked, principal: Principal) -> str:
+    """The idempotency key as the server keeps it: each caller's are apart from everybody else's."""
+    if not asked.key:
+        return f"r-{uuid.uuid4().hex}"
+    if len(asked.key.encode("utf-8", errors="replace")) > _KEY_BYTES:
+        raise InvalidInput(f"An idempotency key has at most {_KEY_BYTES} bytes.")
+    named = f"{principal.subject}\n{principal.acting}\n{asked.key}".encode("utf-8", errors="replace")
+    return f"k-{hashlib.sha256(named).hexdigest()[:40]}"
+
+
+def _told(outcome: Outcome) -> str:
+    return f"{outcome.text} (This is what came of it the first time.)" if outcome.again else outcome.text
+
+
+def _waits(proposal: Proposal) -> str:
+    return (
+        f"Needs approval {proposal.id}: {proposal.summary} {proposal.reason} Nothing was done yet. "
+        f"A person answers with `opswarm approve {proposal.id}` or `opswarm reject {proposal.id}`."
+    )
+
+
+def _previewed(plan: Plan, decision: Decision) -> str:
+    preview = f"\n{plan.preview}" if plan.preview else ""
+    return f"Would do: {plan.summary}{preview}\n{decision.reason} ({decision.rule})"
+
+

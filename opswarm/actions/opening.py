@@ -1,0 +1,69 @@
+"""Opening the gate of one tool server from the settings: its database, its keys, and what it was doing before."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from opswarm.actions.action import Action
+from opswarm.actions.audit import Audit
+from opswarm.actions.execution import Executions
+from opswarm.actions.gate import Control, Gate
+from opswarm.actions.grants import Grants
+from opswarm.actions.proposals import Proposals
+from opswarm.guard.keys import audit_key
+from opswarm.guard.policy import Policy
+from opswarm.guard.rates import RateLimits, StoredUses
+from opswarm.guard.tokens import Verifier
+from opswarm.settings import Settings
+from opswarm.store.database import database
+
+log = logging.getLogger(__name__)
+
+_DAY = 86_400.0
+
+
+@asynccontextmanager
+async def open_gate(
+    settings: Settings,
+    server: str,
+    actions: Mapping[str, Action],
+    *,
+    policy: Callable[[], Policy],
+    control: Control,
+    verifier: Verifier,
+) -> AsyncIterator[Gate]:
+    """The gate of the tool server `server`, whose actions are given by their tools' names.
+
+    What a former run of this process was doing is looked after before anything else is taken. Raises `Unavailable`
+    when its database can't be used, and `SettingsInvalid` for keys.
+    """
+    store = database(settings.database(server))
+    uses, proposals = StoredUses(store), Proposals(store, server)
+    executions = Executions(store, server, executor=settings.executor)
+    audit = Audit(store, server, audit_key(settings, server), keep_days=settings.actions.audit_days)
+    try:
+        for part in (uses, proposals, executions, audit):
+            await part.open()
+        gate = Gate(
+            server,
+            policy,
+            control,
+            RateLimits(policy, uses),
+            proposals,
+            Grants(verifier, server),
+            executions,
+            audit,
+            chat_seconds=settings.actions.chat_minutes * 60,
+            alone_seconds=settings.actions.autonomous_hours * 3_600,
+        )
+        until = time.time() - settings.keep_days * _DAY
+        await proposals.forget(until)
+        await executions.forget(until)
+        await gate.recover(actions)
+        yield gate
+    finally:
+        await executions.aclose()
+        await store.close()
