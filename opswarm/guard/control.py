@@ -71,6 +71,8 @@ class ControlStore(Protocol):
         `Unavailable` when it is not kept."""
         ...
 
+    async def aclose(self) -> None: ...
+
 
 def read_state(raw: bytes | str) -> ControlState:
     """The state in a text. Raises `ControlUnknown`."""
@@ -145,6 +147,9 @@ class FileControl:
     async def change(self, *, paused: bool, reason: str, by: str) -> ControlState:
         # Not cancelled with its caller: what was begun is finished, and told to the log.
         return await asyncio.to_thread(self.change_now, paused=paused, reason=reason, by=by)
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
 
     def read_now(self) -> ControlState:
         """As `read`, for a caller that may wait for the disk."""

@@ -1,7 +1,7 @@
 """Following the kill switch: what every service asks before an action, and a turn before its next step.
 
 ```python
-async with followed(settings, "kubernetes", Kind.SERVICE, url=orchestrator) as control:
+async with service_follower(settings, "kubernetes", Kind.SERVICE, url=orchestrator).following() as control:
     await control.check_action()      # raises PermissionDenied while paused, or while that can't be known
 ```
 
@@ -48,6 +48,8 @@ class Source(Protocol):
 
     async def read(self) -> Reading: ...
 
+    async def aclose(self) -> None: ...
+
 
 class StoreSource:
     """The store itself, where this process can read it."""
@@ -58,14 +60,17 @@ class StoreSource:
     async def read(self) -> Reading:
         return Reading(await self._store.read())
 
+    async def aclose(self) -> None:
+        await self._store.aclose()
+
 
 class OrchestratorSource:
     """`GET /control` of the orchestrator at `url`, with this service's own token, on one connection that is kept."""
 
-    def __init__(self, url: str, token: Callable[[], str], fetch: Fetcher) -> None:
+    def __init__(self, url: str, token: Callable[[], str]) -> None:
         self._url = f"{url.rstrip('/')}/control"
         self._token = token
-        self._fetch = fetch
+        self._fetch = Fetcher(connect_seconds=_ASK_SECONDS)
 
     async def read(self) -> Reading:
         headers = {"Authorization": f"Bearer {self._token()}"}
@@ -79,6 +84,9 @@ class OrchestratorSource:
         if _code(raw) == ControlUnknown.code:
             raise ControlUnknown("The orchestrator itself can't tell whether actions are paused.")
         raise Unavailable(f"The orchestrator answers HTTP {status}.")
+
+    async def aclose(self) -> None:
+        await self._fetch.aclose()
 
 
 class _Age(BaseModel):
@@ -112,7 +120,7 @@ class _Heard:
     """What one source said last, and whether that still counts."""
 
     def __init__(self, source: Source, clock: Callable[[], float]) -> None:
-        self._source = source
+        self.source = source
         self._clock = clock
         self._lock = asyncio.Lock()
         self._taken = -math.inf
@@ -131,7 +139,7 @@ class _Heard:
             self.asked = began
             try:
                 async with asyncio.timeout(_ASK_SECONDS):
-                    reading = await self._source.read()
+                    reading = await self.source.read()
             except ControlUnknown as error:
                 self._doubt(str(error))
             except OpswarmError as error:
@@ -225,21 +233,26 @@ class Follower:
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[Follower]:
-        """Looks now, and again and again for the length of the block."""
-        await self.look()
+        """Looks now, and again and again for the length of the block; closes the sources at its end."""
         task = asyncio.create_task(self._follow())
         try:
+            await self.look(self._refresh)
             yield self
         finally:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        for heard in self._heard:
+            await heard.source.aclose()
 
     async def _follow(self) -> None:
         while True:
+            await self.look()
             # Not all at the same instant, and never later than was promised.
             await asyncio.sleep(self._refresh * random.uniform(0.8, 1.0))
-            await self.look()
 
     def _pause(self) -> ControlState | None:
         return next((h.state for h in self._heard if h.state is not None and h.state.paused), None)
@@ -266,18 +279,15 @@ def follower(settings: Settings, source: Source, *more: Source) -> Follower:
     )
 
 
-@asynccontextmanager
-async def followed(settings: Settings, name: str, kind: Kind, *, url: str) -> AsyncIterator[Follower]:
+def service_follower(settings: Settings, name: str, kind: Kind, *, url: str) -> Follower:
     """The kill switch as the service `name` follows it: at the orchestrator's `url`, and in the file on this machine.
 
     With no `url` the store itself is followed. Raises `SettingsInvalid` when there is an orchestrator, and nothing to
     prove oneself to it with.
     """
     sources: list[Source] = []
-    async with Fetcher(connect_seconds=_ASK_SECONDS) as fetch:
-        if url:
-            sources.append(OrchestratorSource(url, ServiceToken(settings, name, kind), fetch))
-        if not url or settings.control.kind == "file":
-            sources.append(StoreSource(control_store(settings)))
-        async with follower(settings, *sources).following() as control:
-            yield control
+    if url:
+        sources.append(OrchestratorSource(url, ServiceToken(settings, name, kind)))
+    if not url or settings.control.kind == "file":
+        sources.append(StoreSource(control_store(settings)))
+    return follower(settings, *sources)

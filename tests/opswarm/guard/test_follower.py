@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from opswarm.errors import PermissionDenied, SettingsInvalid, Unavailable
 from opswarm.guard.control import ControlState, FileControl
-from opswarm.guard.follower import Follower, Reading, StoreSource, followed
+from opswarm.guard.follower import Follower, Reading, StoreSource, service_follower
 from opswarm.guard.keys import verifier
 from opswarm.guard.principal import Kind
 from opswarm.settings import Settings
@@ -43,6 +43,9 @@ class Said:
         if isinstance(self.answer, Exception):
             raise self.answer
         return Reading(self.answer, self.age)
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
 
 
 def follow(source: Said, *more: Said, clock: Clock) -> Follower:
@@ -165,7 +168,7 @@ async def test_what_was_written_here_is_known_at_once_and_a_late_answer_does_not
 async def test_a_tool_server_by_itself_follows_the_file(tmp_path: Path) -> None:
     settings = settings_at(tmp_path)
     store = FileControl(settings.control_file())
-    async with followed(settings, "kubernetes", Kind.SERVICE, url="") as control:
+    async with service_follower(settings, "kubernetes", Kind.SERVICE, url="").following() as control:
         await control.check_action()
         await store.change(paused=True, reason="flood", by="person:ann")
         began = time.monotonic()
@@ -223,7 +226,7 @@ async def test_an_answer_that_can_not_be_trusted_refuses_at_once(tmp_path: Path,
     tokens: list[str] = []
     async with (
         serving(orchestrator(settings, answers, tokens)) as url,
-        followed(settings, "kubernetes", Kind.SERVICE, url=url) as control,
+        service_follower(settings, "kubernetes", Kind.SERVICE, url=url).following() as control,
     ):
         await control.check_action()
         answers.append((status, body))
@@ -239,7 +242,7 @@ async def test_an_answer_that_is_none_is_silence(tmp_path: Path, status: int, bo
     answers: list[tuple[int, object]] = [(200, said(OFF))]
     async with (
         serving(orchestrator(settings, answers, [])) as url,
-        followed(settings, "kubernetes", Kind.SERVICE, url=url) as control,
+        service_follower(settings, "kubernetes", Kind.SERVICE, url=url).following() as control,
     ):
         answers.append((status, body))
         await control.look()
@@ -250,7 +253,7 @@ async def test_the_file_on_the_same_machine_counts_beside_the_orchestrator(tmp_p
     settings = settings_at(tmp_path)
     async with (
         serving(orchestrator(settings, [(200, said(OFF))], [])) as url,
-        followed(settings, "kubernetes", Kind.SERVICE, url=url) as control,
+        service_follower(settings, "kubernetes", Kind.SERVICE, url=url).following() as control,
     ):
         await control.check_action()
         await FileControl(settings.control_file()).change(paused=True, reason="", by="local:ann")
@@ -259,17 +262,17 @@ async def test_the_file_on_the_same_machine_counts_beside_the_orchestrator(tmp_p
 
 async def test_an_orchestrator_that_is_not_there_refuses(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    async with followed(settings_at(tmp_path), "kubernetes", Kind.SERVICE, url=url) as control:
+    control = service_follower(settings_at(tmp_path), "kubernetes", Kind.SERVICE, url=url)
+    async with control.following():
         assert await refused(control) == "control.unknown"
 
 
-async def test_a_service_that_can_not_prove_itself_does_not_start(tmp_path: Path) -> None:
+def test_a_service_that_can_not_prove_itself_does_not_start(tmp_path: Path) -> None:
     settings = settings_at(tmp_path)
     identity = settings.identity.model_copy(update={"public_key_file": tmp_path / "public.pem"})
     with pytest.raises(SettingsInvalid, match="service kubernetes has no token"):
-        async with followed(
+        service_follower(
             settings.updated({"identity": identity}), "kubernetes", Kind.SERVICE, url="http://127.0.0.1:1"
-        ):
-            pass
+        )
 
 
