@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from typing import cast
 
@@ -31,8 +32,8 @@ class _Counted(httpx.AsyncByteStream):
 class Bounded(httpx.AsyncHTTPTransport):
     """A transport that breaks off with `httpx.ReadError` past `most` bytes of an answer, and refuses packed ones."""
 
-    def __init__(self, *, most: int = MOST_BYTES) -> None:
-        super().__init__()
+    def __init__(self, *, most: int = MOST_BYTES, verify: ssl.SSLContext | bool = True) -> None:
+        super().__init__(verify=verify)
         self._most = most
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

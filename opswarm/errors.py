@@ -14,7 +14,8 @@ OpswarmError                 a sentence for a person, and what to do next
  ├─ DeadlineExceeded         a wait ended before the answer came
  ├─ Unavailable              something this needs does not answer
  │   ├─ ToolServerDown       a tool server can't be reached
- │   └─ AgentDown            an agent can't be reached
+ │   ├─ AgentDown            an agent can't be reached
+ │   └─ ControlUnknown       whether actions are paused can't be told, so they are
  └─ ModelFailed              the model's provider refused or broke
      ├─ ModelKeyRejected     the provider does not accept the key, or there is none
      ├─ ModelUnknown         the provider has no such model, or it is not pulled
@@ -106,6 +107,10 @@ class ToolServerDown(Unavailable):
 
 class AgentDown(Unavailable):
     code = "agent_down"
+
+
+class ControlUnknown(Unavailable):
+    code = "control_unknown"
 
 
 class ModelFailed(OpswarmError):

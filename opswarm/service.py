@@ -22,17 +22,21 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opswarm import telemetry
-from opswarm.errors import InvalidInput, LimitExceeded, OpswarmError, PermissionDenied, Unauthenticated, wire_code
+from opswarm.errors import LimitExceeded, OpswarmError, wire_code
 from opswarm.guard import fronts
 from opswarm.guard import principal as principals
+from opswarm.guard.forward_auth import ForwardAuth
 from opswarm.guard.principal import Principal
 from opswarm.guard.redaction import redact
-from opswarm.guard.tokens import Verifier
+from opswarm.guard.tokens import Signed, Verifier
 
 log = logging.getLogger(__name__)
 
 Check = Callable[[], Awaitable[None]]
 """Says whether a dependency answers: returns, or raises `OpswarmError` with the reason."""
+
+Prover = Callable[[str], Awaitable[Principal]]
+"""Says whom a bearer token ("" where none was sent) proves. Raises `Unauthenticated`."""
 
 _LEFT = 499
 """What proxies (nginx first) count a request as whose client did not wait for the answer."""
@@ -70,7 +74,9 @@ class Service:
     """One service, ready to be served alone or mounted beside others.
 
     `audiences` are the token audiences its door accepts; `None` means that the routes check tokens themselves.
-    `fronts` is whether a front may name its user here. `checks` name what readiness depends on.
+    `fronts` is whether a front may name its user here. `provers` check the token of single routes, given by method and
+    path, instead of the door. `forward_auth` lets in people whom a proxy has signed in. `checks` name what readiness
+    depends on.
     """
 
     name: str
@@ -78,6 +84,8 @@ class Service:
     verifier: Verifier | None
     audiences: Sequence[str] | None
     fronts: bool = False
+    provers: Mapping[str, Prover] = field(default_factory=dict)
+    forward_auth: ForwardAuth | None = None
     lifespan: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     checks: Mapping[str, Check] = field(default_factory=dict)
 
@@ -147,31 +155,48 @@ class _Door:
             await send(message)
 
         try:
-            self._identify(scope, headers)
-        except (Unauthenticated, PermissionDenied, InvalidInput) as error:
+            await self._identify(scope, headers)
+        except OpswarmError as error:
             await error_response(error)(scope, receive, counted)
         else:
             await self._app(scope, receive, counted)
         finally:
             telemetry.REQUESTS.labels(self._service.name, scope["method"], str(status)).inc()
 
-    def _identify(self, scope: Scope, headers: Headers) -> None:
+    async def _identify(self, scope: Scope, headers: Headers) -> None:
         principals.set_current(None)
         if self._service.audiences is None or self._service.verifier is None:
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if _OPEN.fullmatch(f"{scope['method']} {path}"):
+        route = f"{scope['method']} {path}"
+        if _OPEN.fullmatch(route):
             return
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            token = ""
-        signed = self._service.verifier.verify(token.strip(), self._service.audiences)
-        who = fronts.asking(signed, headers.getlist(fronts.USER_HEADER), taken=self._service.fronts)
+        token = _bearer(headers)
+        named = headers.getlist(fronts.USER_HEADER)
+        if (who := self._let_in_by_proxy(scope, headers)) is not None:
+            fronts.asking(Signed(who, {}, 0), named, taken=False)
+        elif (prover := self._service.provers.get(route)) is not None:
+            who = await prover(token)
+        else:
+            signed = self._service.verifier.verify(token, self._service.audiences)
+            who = fronts.asking(signed, named, taken=self._service.fronts)
+            incoming_work.set(headers.get(WORK_HEADER, "") if signed.principal.actors else "")
         principals.set_current(who)
-        incoming_token.set(token.strip())
-        incoming_work.set(headers.get(WORK_HEADER, "") if signed.principal.actors else "")
+        incoming_token.set(token)
         scope["user"] = Caller(who)
         scope["auth"] = None
+
+    def _let_in_by_proxy(self, scope: Scope, headers: Headers) -> Principal | None:
+        if self._service.forward_auth is None:
+            return None
+        # The connection's own end, never what a header says of it (hosting turns that off).
+        peer = scope.get("client")
+        return self._service.forward_auth.person(peer[0] if peer else "", scope["method"], headers)
+
+
+def _bearer(headers: Headers) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def error_response(error: OpswarmError) -> Response:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
@@ -93,6 +95,53 @@ class Log(Section):
     format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text for a terminal.")
 
 
+def _vouched(url: str) -> str:
+    """A URL whose host proves itself, or which is on this machine."""
+    parts = urlsplit(url)
+    here = parts.hostname in ("127.0.0.1", "::1", "localhost")
+    if url and not (parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and here))):
+        raise ValueError("this must be an https URL (http on loopback only)")
+    return url
+
+
+VouchedUrl = Annotated[str, AfterValidator(_vouched)]
+
+_NAME = r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"
+Account = Annotated[str, Field(pattern=rf"^{_NAME}/{_NAME}$")]
+"""A Kubernetes ServiceAccount: `namespace/name`."""
+
+
+def _network(text: str) -> str:
+    if ip_network(text).prefixlen == 0:
+        raise ValueError("this is every address there is")
+    return text
+
+
+Network = Annotated[str, AfterValidator(_network)]
+"""An address such as `10.1.2.3`, or a range such as `10.1.0.0/24`."""
+
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{0,64}$")]
+
+
+class ForwardAuth(Section):
+    """People whom a proxy in front of the orchestrator has signed in."""
+
+    proxies: tuple[Network, ...] = Field(
+        (), description="Addresses of the proxies that may say who a person is. Empty: none may."
+    )
+    kind: Literal["authentik", "oauth2-proxy", "auth-request"] = Field(
+        "authentik", description="Whose headers: `X-authentik-…`, `X-Forwarded-…` or `X-Auth-Request-…`."
+    )
+    user_header: HeaderName = Field("", description="Header with the person's name. Default: that of `kind`.")
+    groups_header: HeaderName = Field("", description="Header with the person's groups. Default: that of `kind`.")
+    separator: Literal["", "|", ",", ";"] = Field(
+        "", description="What stands between two groups. Default: that of `kind`."
+    )
+    roles: dict[str, Literal["viewer", "operator", "admin"]] = Field(
+        {}, description="The role that a group gives; whoever is in none of them is refused."
+    )
+
+
 class Identity(Section):
     signing_key_file: Path | None = Field(
         None, description="PEM of the Ed25519 key that signs tokens. Only the orchestrator needs it."
@@ -101,7 +150,50 @@ class Identity(Section):
         None, description="PEM of the public key that checks tokens. Default: made at first start, in `home`."
     )
     service_token_file: Path | None = Field(
-        None, description="File with the token by which this service proves itself to the orchestrator."
+        None,
+        description="File with the token by which this service proves itself to the orchestrator: one of ours, or a "
+        "projected ServiceAccount token.",
+    )
+    issuer: VouchedUrl = Field(
+        "", description="Issuer of the cluster's ServiceAccount tokens, as in their `iss`. Empty: none is taken."
+    )
+    jwks_url: VouchedUrl = Field("", description="Where that issuer's keys are. Default: what its discovery says.")
+    audience: str = Field("opswarm", min_length=1, description="Audience that a ServiceAccount token must be for.")
+    ca_file: Path | None = Field(None, description="CA of the issuer. Default: the CAs of this machine.")
+    token_file: Path | None = Field(
+        None, description="File with the pod's own token, where the issuer wants one before it shows its keys."
+    )
+    service_accounts: dict[Account, Annotated[str, Field(pattern=r"^(agent|service):[a-z][a-z0-9-]{0,31}$")]] = Field(
+        {}, description="Who a ServiceAccount is: `namespace/name` to `agent:<name>` or `service:<name>`."
+    )
+    forward_auth: ForwardAuth = Field(ForwardAuth(), description="People whom a proxy has signed in.")
+
+    @model_validator(mode="after")
+    def _accounts_of_somebody(self) -> Self:
+        if self.service_accounts and not self.issuer:
+            raise ValueError("service_accounts needs issuer")
+        return self
+
+
+class Control(Section):
+    """The kill switch: where its state is kept, and how closely it is followed."""
+
+    kind: Literal["file", "configmap"] = Field(
+        "file", description="Where the pause is kept: a file on this machine, or a ConfigMap of this cluster."
+    )
+    file: Path | None = Field(None, description="The file. Default: `control.json` in `home`.")
+    namespace: str = Field(
+        "", pattern=r"^$|^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        description="Namespace of the ConfigMap. Default: the pod's own.",
+    )
+    configmap: str = Field(
+        "opswarm-control", pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", description="Name of the ConfigMap."
+    )
+    refresh_seconds: float = Field(
+        0.5, gt=0, le=0.8, description="Seconds between looks at it; a pause counts everywhere within 1 s."
+    )
+    stale_seconds: float = Field(
+        5.0, gt=1, le=60, description="Seconds without a word of it after which actions are refused."
     )
 
 
@@ -344,6 +436,7 @@ class Settings(BaseSettings):
     metrics: Metrics = Metrics()
     log: Log = Log()
     identity: Identity = Identity()
+    control: Control = Control()
     turn: Turn = Turn()
     orchestrator: Orchestrator = Orchestrator()
     models: Models = Models()
@@ -377,6 +470,10 @@ class Settings(BaseSettings):
     def database(self, service: str) -> str:
         """The SQLAlchemy async URL of `service`'s tables."""
         return self.database_url or f"sqlite+aiosqlite:///{self.home / 'data' / f'{service}.db'}"
+
+    def control_file(self) -> Path:
+        """Where the pause is kept on this machine."""
+        return self.control.file or self.home / "control.json"
 
     def updated(self, changes: Mapping[str, Any]) -> Settings:
         """A copy with some top-level fields replaced."""

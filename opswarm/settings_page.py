@@ -77,9 +77,10 @@ def _default(field: FieldInfo) -> str:
         return "see right" if field.default_factory is None else "`$XDG_STATE_HOME/opswarm`"
     if value is None or value in ("", {}, ()):
         return "none"
-    if isinstance(value, BaseModel) and (given := value.model_dump(exclude_none=True)):
-        return f"`{given}`"
-    if isinstance(value, BaseModel | SecretStr | Path):
+    if isinstance(value, BaseModel):
+        given = {name: said for name, said in value.model_dump().items() if said not in (None, "", (), {})}
+        return f"`{given}`" if given else "none"
+    if isinstance(value, SecretStr | Path):
         return "none"
     return f"`{list(value) if isinstance(value, tuple) else value}`"
 

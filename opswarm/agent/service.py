@@ -20,7 +20,9 @@ from opswarm.agent.turn import PausedTurn, Toolbox, TurnLoop, TurnRequest, out_o
 from opswarm.errors import InvalidInput, OpswarmError, Unavailable
 from opswarm.fetch import Fetcher
 from opswarm.guard.exchange import ExchangeClient
+from opswarm.guard.follower import service_follower
 from opswarm.guard.keys import ServiceToken, verifier
+from opswarm.guard.principal import Kind
 from opswarm.guard.tokens import AUDIENCE_PERSON, turn_audience
 from opswarm.mcp.client import PooledToolbox, ToolServerClient, bearer
 from opswarm.models.chat import ToolCall
@@ -146,7 +148,8 @@ def agent_service(
         settings.address("gateway"), fetch, _turn_token, silence_seconds=settings.models.timeout_seconds
     )
     exchange = ExchangeClient(settings.address("orchestrator"), http, ServiceToken(settings, name))
-    loop = TurnLoop(gateway, Playbook(), settings.turn)
+    control = service_follower(settings, name, Kind.AGENT, url=settings.address("orchestrator"))
+    loop = TurnLoop(gateway, Playbook(), settings.turn, halted=control.paused)
     models = settings.models.agents.get(name, AgentModels())
     pauses = Pauses[PausedTurn](store.database, name, PausedTurn)
     agent = ToolAgent(
@@ -163,6 +166,7 @@ def agent_service(
                 stack.push_async_callback(tool_server.aclose)
             await stack.enter_async_context(server.lifespan())
             await pauses.open()
+            await stack.enter_async_context(control.following())
             yield
 
     peers = {"gateway": "gateway", "orchestrator": "orchestrator", **{s: f"tool server {s}" for s in tool_servers}}

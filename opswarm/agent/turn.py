@@ -40,6 +40,7 @@ from opswarm.errors import (
     ModelFailed,
     ModelReplyInvalid,
     OpswarmError,
+    PermissionDenied,
     Unavailable,
 )
 from opswarm.guard.untrusted import cap_bytes, clean, envelope
@@ -155,6 +156,7 @@ class _State:
     step: int = 0
     asked: bool = False
     pending: list[Pending] = field(default_factory=list)
+    halted: str = ""
 
     @property
     def model_name(self) -> str:
@@ -173,10 +175,20 @@ def out_of_time(limits: Turn) -> DeadlineExceeded:
 class TurnLoop:
     """Runs turns with one model, one fallback model and one set of limits."""
 
-    def __init__(self, model: ChatModel, fallback: ChatModel, limits: Turn) -> None:
+    def __init__(
+        self,
+        model: ChatModel,
+        fallback: ChatModel,
+        limits: Turn,
+        *,
+        halted: Callable[[], str] = lambda: "",
+    ) -> None:
+        """`halted` says why turns have to stop, or "": the kill switch. A turn that begins in spite of it may go on:
+        it can only read, and people have questions then."""
         self._model = model
         self._fallback = fallback
         self._limits = limits
+        self._halted = halted
 
     async def run(
         self, request: TurnRequest, tools: Toolbox, *, seconds: float | None = None, pause: Pause = _no_pause
@@ -187,7 +199,7 @@ class TurnLoop:
         `seconds` is what is left of the turn's time; by default all of it.
         """
         messages = [Message("system", request.system), *request.history, Message("user", request.question)]
-        state = _State(request, messages, self._model)
+        state = _State(request, messages, self._model, halted=self._halted())
         async with aclosing(self._told(state, self._from_start(state, tools), seconds, pause)) as events:
             async for event in events:
                 yield event
@@ -211,6 +223,7 @@ class TurnLoop:
             answer_size=paused.answer_size,
             step=paused.step,
             pending=list(paused.pending),
+            halted=self._halted(),
         )
         async with aclosing(self._told(state, self._from_pause(state, tools), seconds, pause)) as events:
             async for event in events:
@@ -281,6 +294,7 @@ class TurnLoop:
         if state.pending:
             return
         for step in range(state.step, self._limits.max_steps):
+            self._stop_if_halted(state)
             state.step = step + 1
             last = step == self._limits.max_steps - 1
             calls: list[ToolCall] = []
@@ -290,6 +304,7 @@ class TurnLoop:
                 return
             if last:
                 break
+            self._stop_if_halted(state)
             async for event in self._run_calls(state, tools, calls):
                 yield event
             if state.pending:
@@ -298,6 +313,11 @@ class TurnLoop:
             f"The turn was stopped after {self._limits.max_steps} steps without an answer.",
             hint="Ask a narrower question, or raise turn.max_steps.",
         )
+
+    def _stop_if_halted(self, state: _State) -> None:
+        why = self._halted()
+        if why and why != state.halted:
+            raise PermissionDenied(f"The turn was stopped. {why}", rule="control.paused")
 
     async def _ask(
         self, state: _State, schemas: Sequence[ToolSchema], calls: list[ToolCall]

@@ -119,6 +119,8 @@ async def hosted(app: Starlette, listener: socket.socket, settings: Server) -> A
         lifespan="off",
         timeout_graceful_shutdown=max(1, round(settings.stop_seconds)),
         server_header=False,
+        # uvicorn would let X-Forwarded-For say where a connection comes from, and forward-auth goes by that.
+        proxy_headers=False,
     )
     server = _Quiet(config)
     serving: list[asyncio.Task[None]] = []

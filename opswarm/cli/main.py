@@ -326,6 +326,35 @@ def token(
 
 
 @app.command()
+def pause(reason: Annotated[str, typer.Option(help="Why; everyone who is refused reads it.")] = "") -> None:
+    """Have every action refused, everywhere and at once, until `opswarm resume`."""
+    from opswarm.cli import control
+
+    typer.echo(control.change(load(), paused=True, reason=reason))
+
+
+@app.command()
+def resume(reason: Annotated[str, typer.Option(help="Why.")] = "") -> None:
+    """Let actions happen again."""
+    from opswarm.cli import control
+
+    typer.echo(control.change(load(), paused=False, reason=reason))
+
+
+@app.command()
+def status() -> None:
+    """Say what runs here, and whether actions are paused."""
+    from opswarm.cli import control
+
+    settings = load()
+    if (found := running.find(settings)) is not None:
+        _table(found)
+    else:
+        typer.echo("No swarm was started here with `opswarm up`.", err=True)
+    typer.echo(control.status(settings))
+
+
+@app.command()
 def costs(
     by: Annotated[str, typer.Option(help="agent, model, task, day, user or tier.")] = "model",
     days: Annotated[int, typer.Option(min=1, max=3650, help="How many days, today included.")] = 7,

@@ -16,9 +16,9 @@ from typing import Any
 import httpx
 
 from opswarm.errors import OpswarmError, PermissionDenied, Unauthenticated, Unavailable
+from opswarm.guard.issuers import ServiceProof
 from opswarm.guard.principal import Kind, Principal
 from opswarm.guard.tokens import (
-    AUDIENCE_EXCHANGE,
     AUDIENCE_GATEWAY,
     AUDIENCE_PERSON,
     AUDIENCE_TOOLS,
@@ -58,10 +58,13 @@ class Exchange:
         verifier: Verifier,
         agents: Callable[[], Collection[str]],
         *,
+        proof: ServiceProof | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`proof` says which agent a token proves; without one, only tokens signed here prove any."""
         self._key = key
         self._verifier = verifier
+        self._proof = proof or ServiceProof(verifier)
         self._agents = agents
         self._clock = clock
 
@@ -81,13 +84,14 @@ class Exchange:
         audience = [AUDIENCE_TOOLS, AUDIENCE_GATEWAY]
         return self._key.mint(_acting(principal, agent, task), audience, seconds=TURN_SECONDS, started=begun)
 
-    def exchange(self, subject_token: str, actor_token: str, task: str) -> str:
+    async def exchange(self, subject_token: str, actor_token: str, task: str) -> str:
         """A work token for the agent that `actor_token` proves, on behalf of whoever `subject_token` proves.
 
         The subject is a person's own token, or the agent's turn or work token, which is renewed. Raises
-        `Unauthenticated` for a bad proof and `PermissionDenied` for a turn that is too old or is another's.
+        `Unauthenticated` for a bad proof, `PermissionDenied` for a turn that is too old or is another's, and
+        `Unavailable` when the cluster's issuer can't be asked.
         """
-        actor = self._verifier.verify(actor_token, [AUDIENCE_EXCHANGE]).principal
+        actor = await self._proof(actor_token)
         if actor.kind is not Kind.AGENT or actor.actors:
             raise PermissionDenied("Only an agent itself may exchange tokens.")
         agent = actor.subject.removeprefix("agent:")
@@ -173,6 +177,8 @@ class ExchangeClient:
                 "The orchestrator can't be reached, so this agent can't prove for whom it works.",
                 hint="Check that the orchestrator runs.",
             ) from error
+        if response.status_code >= 500:
+            raise Unavailable("The orchestrator can't check this agent's token now.", hint="Its log says why.")
         token = body.get("access_token") if isinstance(body, dict) else None
         if response.status_code != 200 or not isinstance(token, str):
             raise Unauthenticated("The orchestrator does not let this agent work with the caller's token.")

@@ -21,7 +21,7 @@ ROLES = frozenset({Role.VIEWER, Role.OPERATOR})
 """What a front, and whoever it names, can be at most: its people are proven by the front alone."""
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
-_TAKEN = frozenset({"agent", "person", "service", "turn"})
+_TAKEN = frozenset({"agent", "person", "proxy", "service", "turn"})
 _USER = re.compile(r"[!-~]{1,128}")
 
 

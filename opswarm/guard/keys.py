@@ -46,6 +46,8 @@ def write_private(path: Path, content: bytes, *, keep: bool = False) -> None:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # Before it takes its name: a power cut leaves the old one or this.
             if keep:
                 os.link(draft, path)
             else:
@@ -129,14 +131,14 @@ class ServiceToken:
     when there is neither.
     """
 
-    def __init__(self, settings: Settings, name: str) -> None:
+    def __init__(self, settings: Settings, name: str, kind: Kind = Kind.AGENT) -> None:
         if settings.identity.service_token_file is None and not can_sign(settings):
             raise SettingsInvalid(
-                f"The agent {name} has no token to prove itself with, and no key to sign one.",
+                f"The {kind} {name} has no token to prove itself with, and no key to sign one.",
                 hint="Set identity.service_token_file.",
             )
         self._settings = settings
-        self._name = name
+        self._principal = Principal(kind=kind, subject=f"{kind}:{name}")
         self._minted = ""
         self._until = 0.0
 
@@ -145,9 +147,8 @@ class ServiceToken:
         if file is not None:
             return _read(file).decode("ascii", errors="replace").strip()
         if time.time() > self._until:
-            principal = Principal(kind=Kind.AGENT, subject=f"agent:{self._name}")
             key = signing_key(self._settings)
-            self._minted = key.mint(principal, [AUDIENCE_EXCHANGE], seconds=_SERVICE_SECONDS)
+            self._minted = key.mint(self._principal, [AUDIENCE_EXCHANGE], seconds=_SERVICE_SECONDS)
             self._until = time.time() + _SERVICE_SECONDS / 2
         return self._minted
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from starlette.routing import BaseRoute, Mount
 
 from opswarm import __version__, telemetry
-from opswarm.actions.gate import Control, Gate
+from opswarm.actions.gate import Gate
 from opswarm.actions.opening import open_gate
 from opswarm.actions.routes import ActionRoutes
+from opswarm.guard.follower import service_follower
 from opswarm.guard.keys import verifier
 from opswarm.guard.live_policy import LivePolicy, live_policy
+from opswarm.guard.principal import Kind
 from opswarm.guard.tokens import Verifier
 from opswarm.mcp.factory import ToolServer, local_person
 from opswarm.mcp.tools import ToolSpec
@@ -58,7 +60,10 @@ async def _guarded(provider: ToolProvider, settings: Settings, checks_tokens: Ve
     async with AsyncExitStack() as stack:
         gate = None
         if actions:
-            control = await stack.enter_async_context(_control(settings))
+            # One that no orchestrator is named to follows what is kept on its own machine.
+            url = settings.addresses.get("orchestrator", "")
+            following = service_follower(settings, provider.name, Kind.SERVICE, url=url).following()
+            control = await stack.enter_async_context(following)
             opened = open_gate(
                 settings, provider.name, actions, policy=policy, control=control, verifier=checks_tokens
             )
@@ -104,13 +109,3 @@ async def serve_stdio(opener: Opener, settings: Settings) -> None:
             gate=guard.gate,
         )
         await server.stdio()
-
-
-class _NeverPaused:
-    async def check_action(self) -> None:
-        return None
-
-
-@asynccontextmanager
-async def _control(settings: Settings) -> AsyncIterator[Control]:
-    yield _NeverPaused()

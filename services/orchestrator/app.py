@@ -17,15 +17,20 @@ from opswarm.bounded import Bounded
 from opswarm.errors import OpswarmError, PermissionDenied, SettingsInvalid, Unauthenticated
 from opswarm.fetch import Fetcher
 from opswarm.guard.exchange import GRANT, JWT_TYPE, Exchange
+from opswarm.guard.follower import control_store
+from opswarm.guard.forward_auth import forward_auth
+from opswarm.guard.issuers import ServiceProof, service_accounts
 from opswarm.guard.keys import signing_key
+from opswarm.guard.principal import Principal
 from opswarm.guard.redaction import keep_secret
-from opswarm.guard.tokens import AUDIENCE_PERSON, TURN_SECONDS, Verifier
+from opswarm.guard.tokens import AUDIENCE_EXCHANGE, AUDIENCE_PERSON, TURN_SECONDS, Verifier
 from opswarm.mcp.client import ToolServerClient, bearer
 from opswarm.models.client import GatewayClient
 from opswarm.service import Service, read_body
 from opswarm.settings import Settings
 from opswarm.store.tasks import Tasks
 from services.orchestrator.card import NAME, card
+from services.orchestrator.control import ASKED, ControlRoutes
 from services.orchestrator.delegation import Delegation
 from services.orchestrator.desk import Desk
 from services.orchestrator.desktop import desktop
@@ -57,7 +62,7 @@ class _Tokens:
         if form.get("grant_type") != GRANT:
             return _refused("unsupported_grant_type", "grant_type must be the token exchange grant.")
         try:
-            token = self._exchange.exchange(
+            token = await self._exchange.exchange(
                 str(form.get("subject_token") or ""),
                 str(form.get("actor_token") or ""),
                 str(form.get("task") or "")[:256],
@@ -96,7 +101,8 @@ def create_app(settings: Settings) -> Service:
     directory = Directory(
         addresses, http, fetch, refresh_seconds=settings.orchestrator.refresh_seconds, outside=outside
     )
-    exchange = Exchange(key, verifier, addresses.keys)
+    proof = ServiceProof(verifier, service_accounts(settings.identity))
+    exchange = Exchange(key, verifier, addresses.keys, proof=proof)
     gateway = GatewayClient(settings.address("gateway"), fetch, _token)
     system = prompt("services.orchestrator", "route")
     store = Tasks(settings.database(NAME), NAME, executor=settings.executor, keep_days=settings.keep_days)
@@ -112,6 +118,11 @@ def create_app(settings: Settings) -> Service:
     servers = {s: ToolServerClient(s, settings.address(s)) for s in settings.orchestrator.tool_servers}
     mcp = desktop(NAME, settings, server.engine, directory, exchange, verifier, servers)
 
+    control = ControlRoutes(settings, control_store(settings))
+
+    async def asks_for_control(token: str) -> Principal:
+        return await proof(token, (AUDIENCE_PERSON, AUDIENCE_EXCHANGE))
+
     async def agents(request: Request) -> Response:
         await directory.refresh()
         return JSONResponse({"agents": [e.shown() for e in directory.entries()]})
@@ -126,11 +137,13 @@ def create_app(settings: Settings) -> Service:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(http.aclose)
             stack.push_async_callback(fetch.aclose)
+            stack.push_async_callback(proof.aclose)
             await stack.enter_async_context(server.lifespan())
             if desk is not None:
                 await stack.enter_async_context(desk.lifespan())
             await stack.enter_async_context(directory.kept_fresh())
             await stack.enter_async_context(mcp.lifespan())
+            await stack.enter_async_context(control.lifespan())
             yield
 
     routes: list[BaseRoute] = [
@@ -139,6 +152,7 @@ def create_app(settings: Settings) -> Service:
         Route("/.well-known/jwks.json", tokens.keys, methods=["GET"]),
         Route("/mcp", mcp),
         *(desk.routes() if desk is not None else ()),
+        *control.routes(),
         *server.routes(),
         *server.chat_routes(lambda: (NAME, *directory.names())),
     ]
@@ -147,4 +161,14 @@ def create_app(settings: Settings) -> Service:
         "agents": agents_alive,
         "gateway": answers(http, "gateway", settings.address("gateway")),
     }
-    return Service(NAME, routes, verifier, (AUDIENCE_PERSON,), fronts=True, lifespan=lifespan, checks=checks)
+    return Service(
+        NAME,
+        routes,
+        verifier,
+        (AUDIENCE_PERSON,),
+        fronts=True,
+        provers={ASKED: asks_for_control},
+        forward_auth=forward_auth(settings.identity.forward_auth),
+        lifespan=lifespan,
+        checks=checks,
+    )

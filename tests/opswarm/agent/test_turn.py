@@ -277,3 +277,32 @@ async def test_the_deadline_strikes_while_the_reader_is_busy() -> None:
         told.append(event)
         await asyncio.sleep(0.15)
     assert [e.kind for e in told] == ["text", "failed"]
+
+
+class Switch:
+    """The kill switch, pressed by the tool call with this number."""
+
+    def __init__(self, tools: Tools, at: int, why: str = "Actions are paused by ann: flood.") -> None:
+        self._tools, self._at, self._why = tools, at, why
+
+    def __call__(self) -> str:
+        return self._why if len(self._tools.calls) >= self._at else ""
+
+
+async def halted_at(number: int) -> tuple[list[Event], Model, Tools]:
+    tools = Tools()
+    model = Model([CallPiece(call("read", n=1))], [CallPiece(call("read", n=2))], [TextPiece("done")])
+    loop = TurnLoop(model, Playbook(), Turn(), halted=Switch(tools, number))
+    events = [e async for e in loop.run(TurnRequest(system="", question="what?"), tools)]
+    return events, model, tools
+
+
+async def test_a_pause_stops_a_turn_in_flight_at_its_next_step_and_says_why() -> None:
+    events, model, tools = await halted_at(1)
+    assert isinstance(events[-1], Failed) and "flood" in events[-1].message
+    assert (events[-1].code, len(tools.calls), len(model.requests)) == ("permission_denied", 1, 1)
+
+
+async def test_a_turn_that_begins_during_a_pause_goes_on() -> None:
+    events, _, tools = await halted_at(0)
+    assert isinstance(events[-1], Finished) and len(tools.calls) == 2

@@ -106,11 +106,11 @@ def _exchange(clock: Clock) -> tuple[SigningKey, Verifier, Exchange]:
     return key, check, Exchange(key, check, lambda: ("devops", "pr"), clock=clock)
 
 
-def test_a_turn_token_names_the_user_and_the_acting_agent() -> None:
+async def test_a_turn_token_names_the_user_and_the_acting_agent() -> None:
     key, check, exchange = _exchange(Clock())
     proof = key.mint(PERSON, [AUDIENCE_PERSON], seconds=600)
     agent = key.mint(AGENT, [AUDIENCE_EXCHANGE], seconds=600)
-    turn = check.verify(exchange.exchange(proof, agent, "task-1"), [AUDIENCE_TOOLS]).principal
+    turn = check.verify(await exchange.exchange(proof, agent, "task-1"), [AUDIENCE_TOOLS]).principal
     assert (turn.subject, turn.actors, turn.task) == ("person:ann", ("agent:devops",), "task-1")
     assert turn.roles == PERSON.roles
     assert not turn.is_direct_person
@@ -131,32 +131,32 @@ def test_each_token_opens_its_own_doors_and_no_other() -> None:
         assert all(check.verify(token, [a]) for a in opens)
 
 
-def test_an_agent_that_nobody_listed_gets_no_token() -> None:
+async def test_an_agent_that_nobody_listed_gets_no_token() -> None:
     key, _, exchange = _exchange(Clock())
     proof = key.mint(PERSON, [AUDIENCE_PERSON], seconds=600)
     stranger = Principal(kind=Kind.AGENT, subject="agent:ghost")
     with pytest.raises(PermissionDenied, match="directory"):
-        exchange.exchange(proof, key.mint(stranger, [AUDIENCE_EXCHANGE], seconds=600), "t")
+        await exchange.exchange(proof, key.mint(stranger, [AUDIENCE_EXCHANGE], seconds=600), "t")
 
 
-def test_a_person_can_not_pass_for_an_agent_at_the_exchange() -> None:
+async def test_a_person_can_not_pass_for_an_agent_at_the_exchange() -> None:
     key, _, exchange = _exchange(Clock())
     proof = key.mint(PERSON, [AUDIENCE_PERSON], seconds=600)
     with pytest.raises(Unauthenticated):
-        exchange.exchange(proof, proof, "t")
+        await exchange.exchange(proof, proof, "t")
 
 
-def test_an_agent_can_not_renew_the_turn_of_another() -> None:
+async def test_an_agent_can_not_renew_the_turn_of_another() -> None:
     key, _, exchange = _exchange(Clock())
     other = exchange.for_agent(PERSON, "pr", "t")
     agent = key.mint(AGENT, [AUDIENCE_EXCHANGE], seconds=600)
     with pytest.raises(Unauthenticated):
-        exchange.exchange(other.door, agent, "t")
+        await exchange.exchange(other.door, agent, "t")
     with pytest.raises(PermissionDenied, match="another"):
-        exchange.exchange(other.work, agent, "t")
+        await exchange.exchange(other.work, agent, "t")
 
 
-def test_a_turn_is_renewed_but_not_for_ever() -> None:
+async def test_a_turn_is_renewed_but_not_for_ever() -> None:
     clock = Clock()
     key, _, exchange = _exchange(clock)
     agent = key.mint(AGENT, [AUDIENCE_EXCHANGE], seconds=100_000)
@@ -165,6 +165,6 @@ def test_a_turn_is_renewed_but_not_for_ever() -> None:
         clock.now += 240
         if clock.now - 1_800_000_000 > MAX_TURN_SECONDS:
             break
-        token = exchange.exchange(token, agent, "ignored")
+        token = await exchange.exchange(token, agent, "ignored")
     with pytest.raises(PermissionDenied, match="too long"):
-        exchange.exchange(token, agent, "t")
+        await exchange.exchange(token, agent, "t")
