@@ -33,6 +33,7 @@ TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 METADATA = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json"
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 APPLY = "application/apply-patch+yaml"
 DISCOVERY = (
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
@@ -65,7 +66,7 @@ class _Call:
     path: str
     query: Query
     accept: str
-    body: Mapping[str, Any] | None = None
+    body: Mapping[str, Any] | list[Any] | None = None
     content_type: str = ""
 
     @property
@@ -111,7 +112,7 @@ class Cluster:
         return await self._write(_Call("POST", path, query, JSON, body, JSON))
 
     async def patch(
-        self, path: str, body: Mapping[str, Any], query: Query = None, *, kind: str = MERGE_PATCH
+        self, path: str, body: Mapping[str, Any] | list[Any], query: Query = None, *, kind: str = MERGE_PATCH
     ) -> dict[str, Any]:
         """Patches one object; gives what it is now. `kind` is the patch's media type.
 
