@@ -88,8 +88,7 @@ class Rollouts:
             raise InvalidInput(f"{found} is paused and can't be rolled back.", hint="Resume it first.")
         await self._objects.require(found, "patch")
         revision, source, template = await self._revision(found, to_revision)
-        before = found.spec.get("template") or {}
-        changes = diff(_spec(before), _spec(template), ("now", f"revision {revision}"))
+        changes = diff(_spec(_template_of(found.obj)), _spec(template), ("now", f"revision {revision}"))
         if not changes:
             raise InvalidInput(f"{found} is already as in revision {revision}.")
         owner = owner_of(found)
@@ -185,7 +184,8 @@ class Rollouts:
         await require(self._cluster, (Right("apps", plural, "list"),), found.namespace)
         kept = await self._objects.resources.list_all(f"{plural}.apps", found.namespace)
         resource = await self._objects.resources.find(f"{plural}.apps")
-        revisions = sorted(((_number(i), Found(resource, i)) for i in kept if is_owned(i, found.obj)), key=lambda r: r[0])
+        mine = [Found(resource, i) for i in kept if is_owned(i, found.obj)]
+        revisions = sorted(((_number(r.obj), r) for r in mine), key=lambda r: r[0])
         current = _current(found, resource, revisions)
         earlier = [r for r in revisions if r[0] < current][-1:]
         chosen = [r for r in revisions if r[0] == wanted] if wanted else earlier
@@ -234,7 +234,7 @@ def _template_of(revision: Mapping[str, Any]) -> dict[str, Any]:
     """The pod template that a ReplicaSet or ControllerRevision keeps, without what its controller added."""
     holder = revision.get("data", revision)
     template = {k: v for k, v in (holder["spec"]["template"]).items() if not k.startswith("$")}
-    metadata = dict(template.get("metadata") or {})
+    metadata = {k: v for k, v in (template.get("metadata") or {}).items() if v is not None}
     if labels := {k: v for k, v in (metadata.get("labels") or {}).items() if k != _HASH}:
         metadata["labels"] = labels
     return {**template, "metadata": metadata}

@@ -61,7 +61,8 @@ async def _troubles(cluster: Cluster, workload: Mapping[str, Any]) -> str:
     labels = ((workload.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
     if not labels:
         return ""
-    query: dict[str, str | int] = {"labelSelector": ",".join(f"{k}={v}" for k, v in labels.items()), "limit": _MOST_PODS}
+    selector = ",".join(f"{key}={value}" for key, value in labels.items())
+    query: dict[str, str | int] = {"labelSelector": selector, "limit": _MOST_PODS}
     try:
         body = (await cluster.get(f"/api/v1/namespaces/{segment(namespace)}/pods", query)).json()
     except PermissionDenied:
