@@ -127,8 +127,9 @@ class Draining:
                 text = f"{node} is drained{'' if cordoned else ', but takes new pods again'}."
                 return Verification(cordoned, text)
             named = ", ".join(left[:_MOST_NAMED]) + (" and more" if len(left) > _MOST_NAMED else "")
-            stuck = not await self._left(intent, ending=True)
-            return Verification(None if stuck else False, f"{node} still has {len(left)} of its pods: {named}.")
+            # Those on their way out need only time; one that was never evicted does not go by itself.
+            staying = await self._left(intent, ending=True)
+            return Verification(False if staying else None, f"{node} still has {len(left)} of its pods: {named}.")
 
         return await watched(seen, _WAIT, self._by)
 
