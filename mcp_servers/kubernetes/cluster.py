@@ -1,10 +1,8 @@
-"""The one module that knows the Kubernetes client library: one cluster's API, read only, with errors a person
-can act on."""
+"""The one module that knows the Kubernetes client library: one cluster's API, with errors a person can act on."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -20,13 +18,11 @@ from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.config import ConfigException
 
+from mcp_servers.kubernetes.answers import Answer, Busy, failure
 from mcp_servers.kubernetes.settings import ClusterSettings
 from opswarm.errors import (
     DeadlineExceeded,
     InvalidInput,
-    NotFound,
-    OpswarmError,
-    PermissionDenied,
     SettingsInvalid,
     Unauthenticated,
     Unavailable,
@@ -36,6 +32,9 @@ from opswarm.guard.untrusted import cap_bytes, clean
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 METADATA = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json"
 JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+APPLY = "application/apply-patch+yaml"
 DISCOVERY = (
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
     "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
@@ -50,29 +49,30 @@ _UNICODE_LINE_ENDS = {0x2028: " ", 0x2029: " "}
 logging.getLogger("kubernetes.aio.config.kube_config").setLevel(logging.CRITICAL + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One response: its text, and whether the server sent a Table."""
-
-    text: str
-    content_type: str
-
-    def json(self) -> dict[str, Any]:
-        try:
-            value = json.loads(self.text)
-        except ValueError as error:
-            raise Unavailable("The API server answered with something that is not JSON.") from error
-        if not isinstance(value, dict):
-            raise Unavailable("The API server answered with something that is not an object.")
-        return value
-
-
 @dataclass(eq=False, slots=True)
 class _Connection:
     """One client of the library, and how many requests are under way on it."""
 
     api: client.ApiClient
     busy: int = 0
+
+
+Query = Mapping[str, str | int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    method: str
+    path: str
+    query: Query
+    accept: str
+    body: Mapping[str, Any] | list[Any] | None = None
+    content_type: str = ""
+
+    @property
+    def grant(self) -> str:
+        """What RBAC has to grant for it, for a hint."""
+        return {"POST": "create", "PATCH": "patch", "DELETE": "delete"}.get(self.method, "get, list")
 
 
 class Cluster:
@@ -91,24 +91,55 @@ class Cluster:
         """The API server's URL."""
         return str(self._current.api.configuration.host)
 
-    async def get(self, path: str, query: Mapping[str, str | int] | None = None, *, accept: str = JSON) -> Answer:
+    async def get(self, path: str, query: Query = None, *, accept: str = JSON) -> Answer:
         """GETs `path` (already quoted, see `segment`). A busy or failing server is asked once more.
 
         Raises `NotFound`, `PermissionDenied`, `Unauthenticated`, `InvalidInput`, `DeadlineExceeded` or
         `Unavailable`.
         """
+        call = _Call("GET", path, query, accept)
+        try:
+            return await self._renewing(call)
+        except Busy as busy:
+            await asyncio.sleep(min(busy.wait, _MAX_RETRY_WAIT))
+        try:
+            return await self._once(self._current, call)
+        except Busy as busy:
+            raise busy.error from None
+
+    async def post(self, path: str, body: Mapping[str, Any], query: Query = None) -> dict[str, Any]:
+        """Creates what `body` says below `path`; gives what is there now. Raises as `patch` does."""
+        return await self._write(_Call("POST", path, query, JSON, body, JSON))
+
+    async def patch(
+        self, path: str, body: Mapping[str, Any] | list[Any], query: Query = None, *, kind: str = MERGE_PATCH
+    ) -> dict[str, Any]:
+        """Patches one object; gives what it is now. `kind` is the patch's media type.
+
+        Sent once: after `Unavailable` or `DeadlineExceeded` it may have been done. Raises `Refused` when it was
+        not, and what `get` raises.
+        """
+        return await self._write(_Call("PATCH", path, query, JSON, body, kind))
+
+    async def delete(self, path: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Deletes one object, as DeleteOptions say. Raises as `patch` does."""
+        return await self._write(_Call("DELETE", path, None, JSON, options, JSON))
+
+    async def _write(self, call: _Call) -> dict[str, Any]:
+        try:
+            return (await self._renewing(call)).json()
+        except Busy as busy:
+            raise busy.error from None
+
+    async def _renewing(self, call: _Call) -> Answer:
+        """One try, and another with new credentials where these are refused: then nothing was done."""
         used = self._current
         try:
-            return await self._once(used, path, query, accept)
-        except _Busy as busy:
-            await asyncio.sleep(min(busy.wait, _MAX_RETRY_WAIT))
+            return await self._once(used, call)
         except Unauthenticated:
             if not await self._reload(used):
                 raise
-        try:
-            return await self._once(self._current, path, query, accept)
-        except _Busy as busy:
-            raise busy.error from None
+        return await self._once(self._current, call)
 
     async def close(self) -> None:
         if self._loading is not None:
@@ -161,29 +192,31 @@ class Cluster:
         self._loading = None
         return loading.result()
 
-    async def _once(self, used: _Connection, path: str, query: Mapping[str, str | int] | None, accept: str) -> Answer:
+    async def _once(self, used: _Connection, call: _Call) -> Answer:
         used.busy += 1
         try:
-            return await self._request(used.api, path, query, accept)
+            return await self._request(used.api, call)
         finally:
             used.busy -= 1
             # The last request of a client that was replaced closes it. Each ends within its timeout.
             if used is not self._current and not used.busy:
                 await self._discard(used)
 
-    async def _request(
-        self, api: client.ApiClient, path: str, query: Mapping[str, str | int] | None, accept: str
-    ) -> Answer:
-        url = f"{str(api.configuration.host).rstrip('/')}{path}"
-        if query:
-            url += "?" + urlencode(query)
-        headers = {"Accept": accept}
+    async def _request(self, api: client.ApiClient, call: _Call) -> Answer:
+        url = f"{str(api.configuration.host).rstrip('/')}{call.path}"
+        if call.query:
+            url += "?" + urlencode(call.query)
+        headers = {"Accept": call.accept}
+        if call.content_type:
+            headers["Content-Type"] = call.content_type
         await self._authenticate(api, headers)
         timeout = aiohttp.ClientTimeout(total=self._settings.total, sock_connect=self._settings.connect)
         try:
             async with asyncio.timeout(self._settings.total + 1):
                 rest: Any = api.rest_client  # Carries no types.
-                response = await rest.request("GET", url, headers=headers, _request_timeout=timeout)
+                response = await rest.request(
+                    call.method, url, headers=headers, body=call.body, _request_timeout=timeout
+                )
                 raw = await response.read()
         except ApiException as error:
             raise self._unavailable("refused the request") from error
@@ -202,7 +235,8 @@ class Cluster:
             raise InvalidInput("The answer is too large.", hint="Narrow by namespace, selector or limit.")
         text = raw.decode("utf-8", errors="replace")
         if response.status >= 400:
-            self._fail(response.status, text, path, response.headers.get("Retry-After"))
+            retry_after = response.headers.get("Retry-After")
+            raise failure(response.status, text, self._unavailable(""), retry_after, call.grant)
         return Answer(text, response.headers.get("Content-Type", ""))
 
     async def _authenticate(self, api: client.ApiClient, headers: dict[str, str]) -> None:
@@ -219,30 +253,9 @@ class Cluster:
     def _unavailable(self, what: str) -> Unavailable:
         host = urlsplit(self.server)
         return Unavailable(
-            f"The Kubernetes API server at {host.scheme}://{host.netloc} {what}.",
+            f"The Kubernetes API server at {host.scheme}://{host.netloc} {what}".rstrip() + ".",
             hint="Check that the cluster is up and that the kubeconfig is right.",
         )
-
-    def _fail(self, status: int, text: str, path: str, retry_after: str | None) -> None:
-        said = _message(text)
-        message = said or f"HTTP {status}"
-        if status == 401:
-            raise Unauthenticated(
-                "The API server does not accept the credentials of this kubeconfig or service account.",
-                hint="Renew them, or check the context.",
-            )
-        if status == 403:
-            raise PermissionDenied(f"The cluster's RBAC denies this: {message}.", hint="Grant get, list to it.")
-        if status == 404:
-            raise NotFound(f"Not found: {message}.")
-        if status == 410:
-            raise InvalidInput(f"The cursor has expired: {message}", hint="List again from the start.")
-        if status in (400, 405, 406, 409, 415, 422):
-            raise InvalidInput(f"The API server refused the request: {message}")
-        error = self._unavailable(f"answered HTTP {status}{f': {said}' if said else ''}")
-        if status in (429, 500, 502, 503, 504):
-            raise _Busy(error, _seconds(retry_after))
-        raise error
 
     async def logs(
         self, namespace: str, pod: str, container: str, *, previous: bool = False, tail: int = 100, since: int = 0
@@ -265,29 +278,6 @@ class Cluster:
             tail = max(1, tail // 4)
             answer = await self.get(path, {**query, "tailLines": tail}, accept="*/*")
         return clean(answer.text).translate(_UNICODE_LINE_ENDS)
-
-
-class _Busy(OpswarmError):
-    """A failure that asking again may cure; `wait` in seconds."""
-
-    def __init__(self, error: Unavailable, wait: float) -> None:
-        super().__init__(error.message, hint=error.hint)
-        self.error = error
-        self.wait = wait
-
-
-def _seconds(value: str | None) -> float:
-    return float(value) if value and value.isascii() and value.isdigit() else 0.3
-
-
-def _message(text: str) -> str:
-    """The sentence of a Status, or the head of whatever came instead, on one line."""
-    try:
-        body = json.loads(text)
-        message = str(body.get("message") or "") if isinstance(body, dict) else ""
-    except ValueError:
-        message = "" if text.lstrip().startswith("<") else text  # A proxy's page says nothing in its markup.
-    return cap_bytes(" ".join(clean(message).split()), 500).rstrip(".")
 
 
 def segment(value: str) -> str:

@@ -32,7 +32,7 @@ class Rollouts:
     async def rollout_status(self, name: Name, namespace: Namespace = "", kind: Workload = "") -> ToolOutput:
         """Say whether a workload's rollout is done, and what it waits for."""
         item = await self._workload(kind, name, namespace)
-        done, text = _status(item)
+        done, text = progress(item)
         lines = [f"{item['kind']} {item['metadata']['namespace']}/{name}: {text}"]
         for condition in (item.get("status") or {}).get("conditions") or ():
             reason, message = condition.get("reason", ""), condition.get("message", "")
@@ -44,10 +44,10 @@ class Rollouts:
         item = await self._workload(kind, name, namespace)
         where = item["metadata"]["namespace"]
         if item["kind"] == "Deployment":
-            owned = [i for i in await self._resources.list_all("replicasets.apps", where) if _owned(i, item)]
-            revisions = [(_number(_annotations(i).get(_REVISION)), i, i.get("spec") or {}) for i in owned]
+            owned = [i for i in await self._resources.list_all("replicasets.apps", where) if is_owned(i, item)]
+            revisions = [(number(_annotations(i).get(_REVISION)), i, i.get("spec") or {}) for i in owned]
         else:
-            owned = [i for i in await self._resources.list_all("controllerrevisions.apps", where) if _owned(i, item)]
+            owned = [i for i in await self._resources.list_all("controllerrevisions.apps", where) if is_owned(i, item)]
             revisions = [(int(i.get("revision") or 0), i, (i.get("data") or {}).get("spec") or {}) for i in owned]
         revisions.sort(key=lambda r: r[0], reverse=True)
         if not revisions:
@@ -99,11 +99,11 @@ def _annotations(item: Mapping[str, Any]) -> Mapping[str, str]:
     return item["metadata"].get("annotations") or {}
 
 
-def _number(revision: str | None) -> int:
+def number(revision: str | None) -> int:
     return int(revision) if revision and revision.isascii() and revision.isdigit() else 0
 
 
-def _owned(child: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
+def is_owned(child: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
     references = child["metadata"].get("ownerReferences") or ()
     return any(r.get("uid") == owner["metadata"].get("uid") for r in references)
 
@@ -113,7 +113,7 @@ def _images(spec: Mapping[str, Any]) -> str:
     return ", ".join(str(c.get("image", "?")) for c in containers) or "-"
 
 
-def _status(item: Mapping[str, Any]) -> tuple[bool, str]:
+def progress(item: Mapping[str, Any]) -> tuple[bool, str]:
     """As `kubectl rollout status` decides it."""
     spec, status, meta = item.get("spec") or {}, item.get("status") or {}, item["metadata"]
     if int(status.get("observedGeneration") or 0) < int(meta.get("generation") or 0):

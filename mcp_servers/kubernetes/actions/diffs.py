@@ -1,0 +1,55 @@
+"""What would change, as a unified diff of YAML that shows no secret and hides no change."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from mcp_servers.kubernetes.actions.objects import KEY
+from mcp_servers.kubernetes.masking import MASK, shown
+from mcp_servers.kubernetes.rendering import fit_text, to_yaml
+
+CHANGED = "(masked, changes)"
+_NOISE = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
+
+
+def settled(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of an API object without what changes by itself."""
+    kept = {key: value for key, value in obj.items() if key != "status"}
+    metadata = {k: v for k, v in (obj.get("metadata") or {}).items() if k not in _NOISE}
+    annotations = {k: v for k, v in (metadata.pop("annotations", None) or {}).items() if k != KEY}
+    if annotations:
+        metadata["annotations"] = annotations
+    return {**kept, "metadata": metadata} if "metadata" in obj else kept
+
+
+def diff(before: Mapping[str, Any], after: Mapping[str, Any], names: tuple[str, str]) -> str:
+    """The lines that differ, with three around them; "" where nothing does. Masked values say when they change."""
+    old, new = settled(before), settled(after)
+    if old == new:
+        return ""
+    texts = [to_yaml(v).splitlines() for v in (shown(old), _marked(shown(new), new, old))]
+    lines = difflib.unified_diff(texts[0], texts[1], *names, lineterm="")
+    return fit_text("\n".join(lines), "smaller changes")
+
+
+def _marked(masked: Any, raw: Any, before: Any) -> Any:
+    """`masked`, with another mask where the raw value is not the one that was there before."""
+    if masked == MASK and raw != before:
+        return CHANGED
+    if isinstance(masked, dict) and isinstance(raw, dict):
+        old = before if isinstance(before, dict) else {}
+        return {key: _marked(value, raw.get(key), old.get(key)) for key, value in masked.items()}
+    if isinstance(masked, list) and isinstance(raw, list):
+        items = before if isinstance(before, list) else []
+        return [_marked(v, raw[i], _counterpart(raw[i], i, items)) for i, v in enumerate(masked)]
+    return masked
+
+
+def _counterpart(item: Any, place: int, before: list[Any]) -> Any:
+    """The item that an item of a list was before: by its name, else by its place."""
+    name = item.get("name") if isinstance(item, dict) else None
+    if name is not None:
+        return next((b for b in before if isinstance(b, dict) and b.get("name") == name), None)
+    return before[place] if place < len(before) else None

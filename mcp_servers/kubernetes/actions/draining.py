@@ -1,0 +1,181 @@
+"""Emptying a node: cordoned, then each of its pods evicted as its disruption budget allows.
+
+Only the Eviction API is used, never a deletion. Pods of DaemonSets and mirror pods stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from mcp_servers.kubernetes.actions.objects import (
+    Found,
+    Name,
+    Objects,
+    look,
+    look_at,
+    patch,
+    pod_path,
+    probe,
+)
+from mcp_servers.kubernetes.actions.pods import MIRROR, emptydirs, evict, is_blocked, is_ending
+from mcp_servers.kubernetes.actions.rights import Right, require
+from mcp_servers.kubernetes.actions.waiting import Time, watched
+from mcp_servers.kubernetes.answers import Refused
+from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
+from opswarm.errors import InvalidInput, NotFound
+from opswarm.guard.risk import Risk
+from opswarm.guard.targets import Verb
+from opswarm.mcp.tools import ToolSpec
+
+_BLOCKED_WAIT = 5.0
+"""Seconds between two tries at a pod whose budget forbids it; the API server's own Retry-After is 10."""
+
+_EVICTING = 240.0
+_WAIT = 180.0
+_MOST_PODS = 300
+_MOST_NAMED = 10
+
+Unmanaged = Annotated[bool, Field(description="Also pods without a controller, which nothing makes again.")]
+EmptyDirs = Annotated[bool, Field(description="Also pods with emptyDir volumes, whose data is lost.")]
+
+
+class Draining:
+    """Emptying nodes of one cluster."""
+
+    def __init__(self, objects: Objects, by: Time) -> None:
+        self._objects, self._by = objects, by
+        self._cluster = objects.cluster
+
+    def specs(self) -> list[ToolSpec]:
+        action = Action(self._perform, self._probe, self._verify, seconds=_EVICTING + 60, verify_seconds=_WAIT + 30)
+        return [ToolSpec(self.drain, read_only=False, risk=Risk.RISKY, action=action)]
+
+    async def drain(self, name: Name, unmanaged: Unmanaged = False, delete_emptydir_data: EmptyDirs = False) -> Plan:
+        """Empty a node: cordon it, then evict its pods, waiting for disruption budgets. DaemonSet pods stay."""
+        found = await self._objects.find(Verb.DRAIN, "nodes", name)
+        await self._objects.require(found, "patch")
+        await require(self._cluster, (Right("", "pods", "list"), Right("", "pods", "create", "eviction")), "")
+        pods = await self._pods_on(found.name)
+        kept = [pod for pod in pods if _stays(pod)]
+        going = [pod for pod in pods if not _stays(pod) and not pod.meta.get("deletionTimestamp")]
+        _refuse(going, unmanaged, delete_emptydir_data)
+        lines = ["It is cordoned first and stays so.", f"Evicted, {len(going)}:", *(_line(pod) for pod in going)]
+        lines += [f"Stay, {len(kept)} (DaemonSets, and what the node runs from files):"] if kept else []
+        lines += [f"- {pod.namespace}/{pod.name}" for pod in kept]
+        evicted = [{"namespace": p.namespace, "name": p.name, "uid": p.uid} for p in going]
+        return Plan(
+            f"Drain {found}: evict {len(going)} {'pod' if len(going) == 1 else 'pods'}.",
+            (found.target(Verb.DRAIN), *(pod.target(Verb.EVICT, draining=True) for pod in going)),
+            Risk.RISKY,
+            "\n".join(lines),
+            found.state(pods=evicted),
+        )
+
+    async def _pods_on(self, node: str) -> list[Found]:
+        resource = await self._objects.resources.find("pods")
+        items = await self._objects.resources.list_all("pods", field_selector=f"spec.nodeName={node}")
+        if len(items) > _MOST_PODS:
+            raise InvalidInput(f"There are {len(items)} pods on {node}; at most {_MOST_PODS} are evicted in one drain.")
+        return [Found(resource, item) for item in items]
+
+    async def _perform(self, intent: Intent) -> Done:
+        await patch(self._cluster, intent, {"spec": {"unschedulable": True}})
+        end = self._by.clock() + _EVICTING
+        waiting: list[Mapping[str, Any]] = list(intent.state["pods"])
+        evicted, why = 0, {}
+        while waiting:
+            blocked = []
+            for pod in waiting:
+                try:
+                    await evict(self._cluster, pod_path(pod["namespace"], pod["name"]), str(pod["uid"]))
+                    evicted += 1
+                except NotFound:
+                    continue
+                except Refused as error:
+                    if error.is_other_object:
+                        continue  # Another pod has the name by now; the one that was planned is gone.
+                    why[f"{pod['namespace']}/{pod['name']}"] = error.message
+                    blocked += [pod] if is_blocked(error) else []
+            waiting = blocked
+            if not waiting or self._by.clock() + _BLOCKED_WAIT > end:
+                break
+            await self._by.sleep(_BLOCKED_WAIT)
+            why = {}
+        text = f"{intent.state['object']} is cordoned; {evicted} of {len(intent.state['pods'])} pods are evicted."
+        return Done(" ".join([text, *list(why.values())[:3]]), {"evicted": evicted, "left": sorted(why)})
+
+    async def _probe(self, intent: Intent) -> Happened:
+        happened = await probe(self._cluster, intent)
+        if happened is not Happened.YES:
+            return happened
+        # The key says that it began. Whether it came to its end the pods say.
+        return Happened.UNKNOWN if await self._left(intent, ending=True) else Happened.YES
+
+    async def _verify(self, intent: Intent) -> Verification:
+        node = intent.state["object"]
+
+        async def seen() -> Verification:
+            obj = await look(self._cluster, intent)
+            if obj is None:
+                return Verification(False, f"{node} is gone.")
+            cordoned = bool((obj.get("spec") or {}).get("unschedulable"))
+            left = await self._left(intent, ending=False)
+            if not left:
+                text = f"{node} is drained{'' if cordoned else ', but takes new pods again'}."
+                return Verification(cordoned, text)
+            named = ", ".join(left[:_MOST_NAMED]) + (" and more" if len(left) > _MOST_NAMED else "")
+            # Those on their way out need only time; one that was never evicted does not go by itself.
+            staying = await self._left(intent, ending=True)
+            return Verification(False if staying else None, f"{node} still has {len(left)} of its pods: {named}.")
+
+        return await watched(seen, _WAIT, self._by)
+
+    async def _left(self, intent: Intent, *, ending: bool) -> list[str]:
+        """The planned pods that are still there; with `ending`, without those on their way out."""
+        left = []
+        for pod in intent.state["pods"]:
+            obj = await look_at(self._cluster, pod_path(pod["namespace"], pod["name"]), str(pod["uid"]))
+            if obj is not None and not (ending and is_ending(obj)):
+                left.append(f"{pod['namespace']}/{pod['name']}")
+        return left
+
+
+def _stays(pod: Found) -> bool:
+    controller = pod.controller
+    return MIRROR in pod.annotations or (controller is not None and controller.get("kind") == "DaemonSet")
+
+
+def _is_over(pod: Found) -> bool:
+    return pod.status.get("phase") in ("Succeeded", "Failed")
+
+
+def _refuse(pods: Sequence[Found], unmanaged: bool, emptydir_data: bool) -> None:
+    """Raises `InvalidInput` naming the pods that only an argument lets go."""
+    alone = [p for p in pods if p.controller is None and not _is_over(p)]
+    if alone and not unmanaged:
+        raise InvalidInput(
+            f"Nothing makes these pods again: {_named(alone)}.", hint="Say unmanaged=true to evict them."
+        )
+    holding = [p for p in pods if emptydirs(p.obj) and not _is_over(p)]
+    if holding and not emptydir_data:
+        raise InvalidInput(
+            f"These pods would lose what is in their emptyDir volumes: {_named(holding)}.",
+            hint="Say delete_emptydir_data=true to evict them.",
+        )
+
+
+def _named(pods: Sequence[Found]) -> str:
+    names = ", ".join(f"{p.namespace}/{p.name}" for p in pods[:_MOST_NAMED])
+    return names + (f" and {len(pods) - _MOST_NAMED} more" if len(pods) > _MOST_NAMED else "")
+
+
+def _line(pod: Found) -> str:
+    notes = []
+    if pod.controller is None and not _is_over(pod):
+        notes.append("nothing makes it again")
+    if local := emptydirs(pod.obj):
+        notes.append(f"loses emptyDir {', '.join(local)}")
+    return f"- {pod.namespace}/{pod.name}" + (f" ({'; '.join(notes)})" if notes else "")
