@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from mcp_servers.kubernetes.cluster import Cluster
 from mcp_servers.kubernetes.settings import ClusterSettings
-from mcp_servers.kubernetes.tools import INSTRUCTIONS, declared, kubernetes_tools
+from mcp_servers.kubernetes.tools import ACTING, INSTRUCTIONS, declared, kubernetes_tools
 from opswarm.mcp.serving import ToolProvider
 from opswarm.service import Check
 from opswarm.settings import Settings
@@ -33,5 +33,7 @@ def _answers(cluster: Cluster) -> Check:
 @asynccontextmanager
 async def create_server(settings: Settings) -> AsyncIterator[ToolProvider]:
     """The tool server while its cluster connection is open. Raises `SettingsInvalid` for a bad kubeconfig."""
-    async with kubernetes_tools(cluster_settings(settings)) as (cluster, specs):
-        yield ToolProvider(NAME, specs, INSTRUCTIONS, checks={"Kubernetes API": _answers(cluster)})
+    acts = NAME in settings.actions.servers
+    async with kubernetes_tools(cluster_settings(settings), actions=acts) as (cluster, specs):
+        instructions = INSTRUCTIONS + ACTING if acts else INSTRUCTIONS
+        yield ToolProvider(NAME, specs, instructions, checks={"Kubernetes API": _answers(cluster)})

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
+from mcp_servers.kubernetes.actions.specs import action_specs
 from mcp_servers.kubernetes.cluster import Cluster, open_cluster
 from mcp_servers.kubernetes.diagnosis import Diagnosis
 from mcp_servers.kubernetes.pods import Pods
@@ -17,25 +18,35 @@ from mcp_servers.kubernetes.settings import ClusterSettings
 from opswarm.mcp.tools import ToolSpec
 
 INSTRUCTIONS = (
-    "Reads a Kubernetes cluster; changes nothing. For anything broken call diagnose first: it names causes with "
+    "Reads a Kubernetes cluster. For anything broken call diagnose first: it names causes with "
     "evidence. Names may be found with find. Lists take selectors, limit and a cursor. Secret values are masked."
+)
+
+ACTING = (
+    " What changes something is an action: one object each, by its exact name. Where it needs a person's approval it "
+    "says so and nothing is done yet; don't call it again then, and don't look for another way."
 )
 
 
 @asynccontextmanager
-async def kubernetes_tools(settings: ClusterSettings) -> AsyncIterator[tuple[Cluster, list[ToolSpec]]]:
-    """The cluster and its tools while the connection is open. Raises `SettingsInvalid`."""
+async def kubernetes_tools(
+    settings: ClusterSettings, *, actions: bool = False
+) -> AsyncIterator[tuple[Cluster, list[ToolSpec]]]:
+    """The cluster and its tools while the connection is open, with its `actions` or without. Raises
+    `SettingsInvalid`."""
     async with open_cluster(settings) as cluster:
-        yield cluster, specs(Resources(cluster))
+        resources = Resources(cluster)
+        yield cluster, [*specs(resources), *(action_specs(resources) if actions else ())]
 
 
 def declared() -> list[ToolSpec]:
     """Every tool, to be read about: there is no cluster behind them."""
-    return specs(Resources(cast(Cluster, None)))
+    resources = Resources(cast(Cluster, None))
+    return [*specs(resources), *action_specs(resources)]
 
 
 def specs(resources: Resources) -> list[ToolSpec]:
-    """Every tool, read-only all of them."""
+    """Every tool that only reads."""
     reading, pods, search, rollouts = (
         Reading(resources),
         Pods(resources),

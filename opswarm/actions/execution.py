@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _DAY = 86_400.0
 _PROBE_SECONDS = 20.0
+_CLOSE_SECONDS = 2.0
 _SLACK_SECONDS = 30.0
 """How much longer than its own bound an action of another process is taken to be alive."""
 
@@ -122,9 +123,13 @@ class Executions:
         return await asyncio.shield(task)
 
     async def aclose(self) -> None:
-        """Waits for what is being done; each is bounded by itself."""
-        while self._running:
-            await asyncio.wait(self._running.values())
+        """Waits a moment for what is being done and breaks the rest off: at the next start the world is asked."""
+        running = list(self._running.values())
+        if running:
+            _, late = await asyncio.wait(running, timeout=_CLOSE_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def unfinished(self) -> list[Intent]:
         """What this process, by its stable name, was doing when it ended: nobody is at it any more."""

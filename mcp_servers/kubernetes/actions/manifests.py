@@ -1,4 +1,4 @@
-"""Reading a manifest from text that anybody may have written: one object of plain data, or a sentence that says why not.
+"""Reading a manifest from text that anybody may have written: one object of plain data, or why it is none.
 
 What two readers could read differently is refused, so that what is previewed is what is sent.
 """
