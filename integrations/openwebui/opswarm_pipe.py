@@ -33,6 +33,7 @@ UNAVAILABLE = "unavailable"
 EVENTS_URI = "https://opswarm.dev/a2a/events/v1"
 AGENT_KEY = "opswarm/agent"
 HISTORY_KEY = "opswarm/history"
+APPROVALS_URI = "https://opswarm.dev/a2a/approvals/v1"
 
 _LIST_SECONDS = 5.0
 _CANCEL_SECONDS = 3.0
@@ -51,6 +52,8 @@ _ADDED = re.compile(
 )
 """What was put around the text of a message: folded tool calls, and Open WebUI's list of its files."""
 
+_ID = re.compile(r"[a-z0-9]{1,32}")
+_MOST_PREVIEW = 16_000
 _USER = re.compile(r"[!-~]{1,128}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -74,6 +77,7 @@ class Call:
     history: tuple[dict[str, str], ...]
     model: str
     emit: Emitter | None = None
+    ask: Emitter | None = None
     show_tools: bool = True
 
     def message(self) -> dict[str, Any]:
@@ -109,6 +113,7 @@ class Told:
     started: float = field(default_factory=time.monotonic)
     arguments: dict[str, Any] = field(default_factory=dict)
     usage: dict[str, int] = field(default_factory=dict)
+    waits: list[dict[str, str]] = field(default_factory=list)
 
 
 class Pipe:
@@ -163,6 +168,7 @@ class Pipe:
         __files__: list[Any] | None = None,
         __task__: str | None = None,
         __event_emitter__: Emitter | None = None,
+        __event_call__: Emitter | None = None,
     ) -> AsyncGenerator[Chunk, None] | str | Chunk:
         """The answer to the last message of `body`: chunks as they come, or whole where `stream` is not asked for."""
         streamed = bool(body.get("stream"))
@@ -175,6 +181,8 @@ class Pipe:
             call = _call(body, __user__ or {}, __metadata__ or {}, __chat_id__ or "", __files__ or [])
             if __chat_id__ and __message_id__ and _wants(__user__, "show_status"):
                 call = replace(call, emit=__event_emitter__)
+            if __chat_id__ and __message_id__:
+                call = replace(call, ask=__event_call__)
         except Problem as problem:
             error = _error(str(problem))
             return _one(error) if streamed else error
@@ -186,12 +194,21 @@ class Pipe:
         told = Told()
         message = call.message()
         try:
-            async with aclosing(self._frames(call, valves, message)) as frames:
-                async for frame in frames:
-                    async for chunk in _rendered(frame, told, call):
-                        yield chunk
-                    if told.ended:
-                        break
+            while True:
+                told.ended = False
+                async with aclosing(self._frames(call, valves, message)) as frames:
+                    async for frame in frames:
+                        async for chunk in _rendered(frame, told, call):
+                            yield chunk
+                        if told.ended:
+                            break
+                waits, told.waits = told.waits, []
+                if not told.ended or not waits:
+                    break
+                if not (answered := await _answers(waits, call)):
+                    yield _chunk(call.model, content=_how_to_answer(waits))
+                    break
+                message = _answering(told.task_id, answered)
             if not told.ended:
                 raise Problem("The answer broke off before its end. Ask again.")
             if told.usage:
@@ -248,12 +265,38 @@ class Pipe:
         await asyncio.shield(task)
 
 
-async def confirmed(call: Callable[[dict[str, Any]], Awaitable[Any]], title: str, text: str) -> bool:
-    """Whether a person said yes in a dialog. With no browser there Open WebUI answers with an error, which is truthy.
+async def _answers(waits: list[dict[str, str]], call: Call) -> list[dict[str, Any]]:
+    """What the person says in a dialog to each thing that waits. With no browser there Open WebUI answers with an
+    error, which is truthy: only True is a yes, only False a no, and everything else no answer."""
+    found: list[dict[str, Any]] = []
+    if call.ask is None:
+        return found
+    for one in waits:
+        message = "\n\n".join(t for t in (one["summary"], one["preview"]) if t)
+        said = await call.ask({"type": "confirmation", "data": {"title": "Approve this?", "message": message}})
+        if said is True or said is False:
+            found.append({"id": one["id"], "approve": said, "reason": "" if said else "Declined in the dialog."})
+    return found
 
-    The place where approvals will be asked for; `call` is `__event_call__`.
-    """
-    return await call({"type": "confirmation", "data": {"title": title, "message": text}}) is True
+
+def _answering(task_id: str, answers: list[dict[str, Any]]) -> dict[str, Any]:
+    """The message that answers what a task waits for."""
+    return {
+        "role": "ROLE_USER",
+        "messageId": uuid.uuid4().hex,
+        "taskId": task_id,
+        "parts": [{"text": "(answered in a dialog)"}],
+        "metadata": {APPROVALS_URI: {"answers": answers}},
+    }
+
+
+def _how_to_answer(waits: list[dict[str, str]]) -> str:
+    parts = []
+    for one in waits:
+        preview = f"\n\n```\n{one['preview']}\n```" if one["preview"] else ""
+        known = f"`approve {one['id']}` or `reject {one['id']}`"
+        parts.append(f"**Needs your approval:** {one['summary']}{preview}\n\nAnswer with exactly {known}.")
+    return "\n\n" + "\n\n".join(parts)
 
 
 async def _cancel(call: Call, valves: Pipe.Valves, message: dict[str, Any], task_id: str) -> None:
@@ -428,6 +471,12 @@ def _safe(said: Any) -> str:
     return _CONTROL.sub("", said)[:500].strip() if isinstance(said, str) else ""
 
 
+def _plain(said: Any) -> str:
+    """What a person is to judge: whole, or not at all."""
+    text = _CONTROL.sub("", said).strip() if isinstance(said, str) else ""
+    return text if len(text) <= _MOST_PREVIEW else "(too long to be shown here; look with `opswarm approvals`)"
+
+
 # What is shown.
 
 
@@ -481,7 +530,7 @@ def _ending(status: Mapping[str, Any], told: Told) -> str:
             quoted = "\n> ".join(said.splitlines())
             return f"\n\n> {quoted}" if said else ""
         case "TASK_STATE_INPUT_REQUIRED":
-            return f"\n\n{said or 'The agent waits for your answer.'}"
+            return "" if told.waits else f"\n\n{said or 'The agent waits for your answer.'}"
         case "TASK_STATE_AUTH_REQUIRED":
             raise Problem(said or "The agent wants credentials that it was not given.")
         case "TASK_STATE_CANCELED":
@@ -507,9 +556,12 @@ async def _on_the_way(event: Mapping[str, Any], told: Told, call: Call) -> Async
             if call.show_tools:
                 yield _tool(call, tool, arguments, event, told)
         case "approval_needed":
-            # The place for `confirmed`, once an approval can be given from here.
-            waiting = f"**{tool} waits for an approval,** which can't be given here yet."
-            yield _chunk(call.model, content=f"\n\n{waiting}\n\n{_safe(event.get('preview'))}\n\n")
+            listed = event.get("approvals")
+            told.waits = [
+                {k: _plain(a.get(k)) for k in ("id", "summary", "preview")}
+                for a in (listed if isinstance(listed, list) else [])
+                if isinstance(a, dict) and _ID.fullmatch(str(a.get("id")))
+            ]
         case "usage":
             _count(told, event)
 

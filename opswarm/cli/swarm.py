@@ -62,7 +62,8 @@ async def swarm(settings: Settings, choice: Choice, say: Say) -> AsyncIterator[R
             settings = settings.updated({"kubernetes": changed})
             if "servers" not in settings.actions.model_fields_set:
                 # It is nobody's cluster: what agents do to it is asked about all the same.
-                settings = settings.updated({"actions": settings.actions.model_copy(update={"servers": ("kubernetes",)})})
+                actions = settings.actions.model_copy(update={"servers": ("kubernetes",)})
+                settings = settings.updated({"actions": actions})
         settings = _wired(settings, base)
         token = make_person_token(settings)
         apps = await _apps(stack, settings, say)

@@ -198,6 +198,8 @@ class Follower:
         """Raises `PermissionDenied` while actions are paused (`control.paused`) and while that can't be known
         (`control.unknown`)."""
         await self.look(self._refresh)
+        if self._unknown():
+            await self.look()  # It may have been restarted a moment ago.
         if (state := self._pause()) is not None:
             raise PermissionDenied(
                 state.sentence, hint="An operator can resume them: `opswarm resume`.", rule="control.paused"

@@ -133,13 +133,6 @@ async def test_a_question_back_ends_the_turn_with_its_text(stub: Stub) -> None:
     assert not [c for c in chunks if "error" in c] and "CancelTask" not in stub.methods()
 
 
-async def test_an_approval_is_shown_and_not_given(stub: Stub) -> None:
-    needed = event("approval_needed", approval_id="a", tool="restart", preview="media/sonarr: restart 1 pod")
-    stub.answer = lambda: stub.streamed(sse(task(), needed, state("COMPLETED")))
-    said = content(await program(stub).chunks("hi"))
-    assert "restart waits for an approval" in said and "media/sonarr: restart 1 pod" in said
-
-
 async def test_what_only_looks_like_the_end_of_a_line_is_text(stub: Stub) -> None:
     odd = "a\u2028b\u2029c\x85d\x0be"
     for end in ("\n", "\r\n"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import json
 import sys
 import uuid
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from integrations.openwebui.install import PIPE
-from opswarm.a2a.wire import AGENT_KEY, EVENTS_URI, HISTORY_KEY, MOST_HISTORY
+from opswarm.a2a.wire import AGENT_KEY, APPROVALS_URI, EVENTS_URI, HISTORY_KEY, MOST_HISTORY
 from opswarm.guard import keys
 from opswarm.guard.principal import Kind
 from tests.integrations.openwebui.conftest import Apart, Crew
@@ -36,7 +35,7 @@ def test_the_file_stands_alone() -> None:
 def test_the_pipe_spells_the_wire_as_the_agents_do() -> None:
     pipe: Any = loaded()
     assert (pipe.EVENTS_URI, pipe.AGENT_KEY, pipe.HISTORY_KEY) == (EVENTS_URI, AGENT_KEY, HISTORY_KEY)
-    assert pipe._MOST_HISTORY == MOST_HISTORY
+    assert pipe._MOST_HISTORY == MOST_HISTORY and pipe.APPROVALS_URI == APPROVALS_URI
 
 
 async def test_the_agents_are_the_models(crew: Crew) -> None:
@@ -225,17 +224,3 @@ def test_the_context_tells_apart_what_only_looks_alike() -> None:
     assert context("a", "b", "c") == context("a", "b", "c")
     assert len({context(*x) for x in (("a", "b", "c"), ("a|b", "", "c"), ("a", "b|c", "x"), ("ab", "", "c"))}) == 4
     uuid.UUID(context("a", "b", "c").removeprefix("owui-"))
-
-
-@pytest.mark.parametrize("answer", [True, False, {"error": "no session"}, "true", 1, None])
-async def test_only_a_persons_yes_confirms(answer: Any) -> None:
-    shown: list[Any] = []
-
-    async def call(event: dict[str, Any]) -> Any:
-        shown.append(event)
-        return answer
-
-    assert await loaded().confirmed(call, "Restart?", "media/sonarr") is (answer is True)
-    assert json.dumps(shown[0]) == json.dumps(
-        {"type": "confirmation", "data": {"title": "Restart?", "message": "media/sonarr"}}
-    )
