@@ -1,0 +1,108 @@
+"""What the tools need and what the manifests grant are the same, right by right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lab.access import RbacUser, Rule
+from mcp_servers.kubernetes.actions.rights import RIGHTS, Right
+from mcp_servers.kubernetes.reads import READS
+from mcp_servers.kubernetes.tools import declared
+from tests.mcp_servers.kubernetes.tools.bench import benched
+
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+
+
+def objects(path: str) -> list[dict[str, Any]]:
+    return [o for o in yaml.safe_load_all((MANIFESTS / path).read_text()) if o]
+
+
+def role(path: str) -> dict[str, Any]:
+    (found,) = (o for o in objects(path) if o["kind"] == "ClusterRole")
+    return found
+
+
+def granted(path: str) -> Iterator[Right]:
+    for rule in role(path)["rules"]:
+        for group, resource, verb in product(rule["apiGroups"], rule["resources"], rule["verbs"]):
+            plural, _, sub = resource.partition("/")
+            yield Right(group, plural, verb, sub)
+
+
+def every_file() -> list[Path]:
+    return sorted(MANIFESTS.rglob("*.yaml"))
+
+
+ACTIONS = [s.name for s in declared() if not s.read_only]
+
+
+def test_reading_is_granted_what_it_needs_and_nothing_else() -> None:
+    found = list(granted("base/kubernetes-read.yaml"))
+    assert set(found) == READS and len(found) == len(READS)
+
+
+@pytest.mark.parametrize("tool", ACTIONS)
+def test_an_action_is_granted_all_that_it_needs(tool: str) -> None:
+    allowed = READS | set(granted("overlays/actions/kubernetes-actions.yaml"))
+    assert set(RIGHTS[tool]) <= allowed
+
+
+def test_no_action_is_granted_what_none_needs() -> None:
+    needed = {right for tool in ACTIONS for right in RIGHTS[tool]} - READS
+    found = list(granted("overlays/actions/kubernetes-actions.yaml"))
+    assert set(found) == needed and len(found) == len(needed)
+
+
+def test_nothing_is_granted_by_a_wildcard_and_nobody_sees_secrets() -> None:
+    for path in every_file():
+        for obj in (o for o in yaml.safe_load_all(path.read_text()) if o and "rules" in o):
+            words = {w for rule in obj["rules"] for key in ("apiGroups", "resources", "verbs") for w in rule[key]}
+            assert not words & {"*", "secrets", "pods/exec", "pods/attach", "escalate", "bind", "impersonate"}, path
+
+
+def test_only_the_tool_server_has_rights_in_the_cluster_and_agents_not_even_a_token() -> None:
+    found = [o for path in every_file() for o in yaml.safe_load_all(path.read_text()) if o]
+    bound = {s["name"] for o in found if o["kind"] == "ClusterRoleBinding" for s in o["subjects"]}
+    assert bound == {"kubernetes"}
+    mounted = {o["metadata"]["name"]: o["automountServiceAccountToken"] for o in found if o["kind"] == "ServiceAccount"}
+    assert mounted["devops"] is False and mounted["gateway"] is False
+    local = [o for o in found if o["kind"] == "RoleBinding"]
+    assert {s["name"] for o in local for s in o["subjects"]} == {"orchestrator"}
+
+
+def test_every_file_is_in_a_kustomization() -> None:
+    listed: set[Path] = set()
+    for path in every_file():
+        if path.name == "kustomization.yaml":
+            for name in yaml.safe_load(path.read_text())["resources"]:
+                target = (path.parent / name).resolve()
+                assert target.exists(), name
+                listed.add(target)
+    assert {p.resolve() for p in every_file() if p.name != "kustomization.yaml"} <= listed
+
+
+async def test_with_these_rights_no_read_tool_is_refused(tmp_path: Path) -> None:
+    rules = [
+        Rule(tuple(r["verbs"]), tuple(r["resources"]), tuple(r["apiGroups"]))
+        for r in role("base/kubernetes-read.yaml")["rules"]
+    ]
+    user = RbacUser("system:serviceaccount:opswarm:kubernetes", rules)
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("diagnose", {}), ("find", {"keyword": "jellyfin"}), ("pods_list", {"namespace": "media"}), ("nodes_list", {}),
+        ("namespaces_list", {}), ("events_list", {"namespace": "media"}), ("pods_top", {"namespace": "media"}),
+        ("rollout_status", {"kind": "Deployment", "name": "jellyfin", "namespace": "media"}),
+        ("rollout_history", {"kind": "Deployment", "name": "jellyfin", "namespace": "media"}),
+        ("lineage", {"kind": "Deployment", "name": "jellyfin", "namespace": "media"}),
+        ("resources_list", {"kind": "ConfigMap", "namespace": "media"}),
+    ]  # fmt: skip
+    async with benched(tmp_path, ("oom",), {"tools": user}) as bench, bench.using("tools") as tools:
+        for name, arguments in calls:
+            output = await tools.say(name, **arguments)
+            lines = [line for line in output.text.splitlines() if "RBAC" in line or "orbidden" in line]
+            assert all("secret" in line.lower() for line in lines), (name, lines)
