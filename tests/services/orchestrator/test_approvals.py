@@ -159,6 +159,26 @@ async def test_an_answer_given_while_the_agent_is_down_is_kept_and_the_task_goes
     assert at.lamps.effects == 1
 
 
+async def test_an_upgrade_to_workflows_of_another_shape_strands_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from services.orchestrator import waiting
+
+    monkeypatch.setattr(waiting, "_VERSION", "approvals-0")
+    async with swarm(tmp_path) as at:
+        (early,), first = await at.waiting("switch the lamp in the hall")
+        (late,), second = await at.waiting("switch the lamp at the desk")
+        await at.stop("devops")
+        await at.answer(early)  # Taken by the old one, which gets no further.
+        await at.stop("orchestrator")
+        monkeypatch.setattr(waiting, "_VERSION", "approvals-9")
+        await at.start("devops", "orchestrator")
+        await at.answer(late)
+        await ended(at, first)
+        await ended(at, second)
+    assert at.lamps.effects == 2
+
+
 async def test_an_approval_that_nobody_answers_expires_and_means_no(tmp_path: Path) -> None:
     async with swarm(tmp_path, chat_minutes=0.03) as at:
         (id,), task = await at.waiting("switch the lamp in the hall")
