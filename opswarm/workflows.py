@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-_CLOSE_SECONDS = 2
+_CLOSE_SECONDS = 1
 _POLL_SECONDS = 0.5
 """How often a database without notifications (SQLite) is looked at for messages to workflows."""
 
@@ -95,9 +95,9 @@ async def workflows(settings: Settings, service: str, version: str) -> AsyncIter
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        DBOS.destroy(workflow_completion_timeout_sec=_CLOSE_SECONDS)
-        # DBOS gave the loop threads of its own, which end with it.
+        # DBOS gave the loop threads of its own, which end with it; and it waits for them, while others have to go on.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="loop"))
+        await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=_CLOSE_SECONDS)
 
 
 @contextmanager

@@ -247,7 +247,7 @@ async def test_a_call_that_takes_too_long_is_said_so(monkeypatch: pytest.MonkeyP
 
         return StreamingResponse(forever(), media_type="text/event-stream")
 
-    monkeypatch.setattr(pooled, "_CALL_SECONDS", 0.3)
+    monkeypatch.setattr(pooled, "_ACTION_SECONDS", 0.3)
     async with Old(tools_call=call).client() as client:
         with pytest.raises(DeadlineExceeded):
             await client.call("look", {}, read_only=False)
