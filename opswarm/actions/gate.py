@@ -293,18 +293,18 @@ class Gate:
     async def _propose(
         self, attempt: _Attempt, plan: Plan, decision: Decision, asked: Asked, *, changed: bool = False
     ) -> Answer:
-        if len(plan.preview.encode("utf-8", errors="replace")) > PREVIEW_BYTES:
-            raise PermissionDenied(
-                f"What this would change can't be shown in {PREVIEW_BYTES} bytes, so nobody can judge it.",
-                hint="Do less at a time.",
-                rule="approval.preview",
-            )
         proposal = await self.proposals.propose(self._proposal(attempt, plan, decision, asked))
         await self._tell(attempt, "needs_approval", decision=decision, text=plan.summary, proposal=proposal.id)
         before = "The world has changed since the approval, so it is asked for again. " if changed else ""
         return Answer(f"{before}{_waits(proposal)}", proposal=proposal, verdict=decision)
 
     def _proposal(self, attempt: _Attempt, plan: Plan, decision: Decision, asked: Asked) -> Proposal:
+        if len(plan.preview.encode("utf-8", errors="replace")) > PREVIEW_BYTES:
+            raise PermissionDenied(
+                f"What this would change can't be shown in {PREVIEW_BYTES} bytes, so nobody can judge it.",
+                hint="Do less at a time.",
+                rule="approval.preview",
+            )
         now = self._clock()
         alone = attempt.principal.kind is not Kind.PERSON
         return Proposal(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -13,6 +14,7 @@ from opswarm.actions.execution import Executions
 from opswarm.actions.gate import Control, Gate
 from opswarm.actions.grants import Grants
 from opswarm.actions.proposals import Proposals
+from opswarm.errors import Unavailable
 from opswarm.guard.keys import audit_key
 from opswarm.guard.policy import Policy
 from opswarm.guard.rates import RateLimits, StoredUses
@@ -23,6 +25,7 @@ from opswarm.store.database import database
 log = logging.getLogger(__name__)
 
 _DAY = 86_400.0
+_TIDY_SECONDS = 6 * 3_600.0
 
 
 @asynccontextmanager
@@ -59,11 +62,29 @@ async def open_gate(
             chat_seconds=settings.actions.chat_minutes * 60,
             alone_seconds=settings.actions.autonomous_hours * 3_600,
         )
-        until = time.time() - settings.keep_days * _DAY
-        await proposals.forget(until)
-        await executions.forget(until)
+        await _tidied(settings, proposals, executions)
         await gate.recover(actions)
-        yield gate
+        tidying = asyncio.create_task(_tidy(settings, proposals, executions))
+        try:
+            yield gate
+        finally:
+            tidying.cancel()
+            await asyncio.gather(tidying, return_exceptions=True)
     finally:
         await executions.aclose()
         await store.close()
+
+
+async def _tidied(settings: Settings, proposals: Proposals, executions: Executions) -> None:
+    until = time.time() - settings.keep_days * _DAY
+    await proposals.forget(until)
+    await executions.forget(until)
+
+
+async def _tidy(settings: Settings, proposals: Proposals, executions: Executions) -> None:
+    while True:
+        await asyncio.sleep(_TIDY_SECONDS)
+        try:
+            await _tidied(settings, proposals, executions)
+        except Unavailable as error:
+            log.warning("old proposals could not be dropped: %s", error)

@@ -26,6 +26,9 @@ ID_LENGTH = 10
 MOST_WAITING = 100
 """Proposals of one tool server that may wait at the same time. More would bury what a person is to read."""
 
+MOST_OF_ONE = 20
+"""Of one caller, so that nobody's keep out everybody else's."""
+
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 """Without letters that are taken for digits: people type these."""
 
@@ -109,6 +112,10 @@ def _who(principal: Principal) -> dict[str, Any]:
     return {"subject": principal.subject, "actors": list(principal.actors), "task": principal.task}
 
 
+def _caller(principal: Principal) -> tuple[str, ...]:
+    return principal.subject, *principal.actors
+
+
 def new_id() -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(ID_LENGTH))
 
@@ -140,9 +147,11 @@ class Proposals:
         for other in await self._same(proposal.tool, proposal.arguments, proposal.principal):
             if other.state is State.WAITING and other.content == proposal.content:
                 return other
-        if len(await self.waiting()) >= MOST_WAITING:
+        waiting = await self.waiting()
+        own = sum(_caller(p.principal) == _caller(proposal.principal) for p in waiting)
+        if own >= MOST_OF_ONE or len(waiting) >= MOST_WAITING:
             raise LimitExceeded(
-                f"{MOST_WAITING} actions wait for a person already.", hint="Answer them: `opswarm approvals`."
+                f"{max(own, len(waiting))} actions wait for a person already.", hint="Answer them: `opswarm approvals`."
             )
         await self._database.write(
             "INSERT INTO proposals (id, server, state, same, created_at, expires_at, answered_at, approver, answer,"

@@ -87,7 +87,10 @@ class Approvals:
         body = await self._ask(proposal.server, "POST", f"/proposals/{id}/answer", {"grant": grant})
         said = self._read(proposal.server, body)
         log.info("%s %s approval %s", approver, "approved" if approve else "rejected", id)
-        await self.answered(said)
+        try:
+            await self.answered(said)
+        except Exception:  # The library's boundary. The answer counts; what waits for it looks by itself, later.
+            log.exception("what waits for approval %s could not be woken", id)
         return said
 
     async def requests(self, asked: Sequence[ApprovalRequest]) -> list[ApprovalRequest]:

@@ -328,3 +328,20 @@ async def test_what_was_asked_is_forgotten_by_nobody_when_the_server_restarts(tm
     async with house(tmp_path, lamps) as at:
         done = await at.switch("hall", proposal=asked.approval.id)
     assert done.ok and lamps.effects == 1
+
+
+async def test_one_caller_cant_keep_everybody_else_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from opswarm.actions import proposals
+
+    monkeypatch.setattr(proposals, "MOST_OF_ONE", 3)
+    async with house(tmp_path) as at:
+        mine = [await at.switch("hall", task=f"t{n}") for n in range(4)]
+        other = await at.switch("hall", agent="pr")
+    assert [r.approval is not None for r in mine] == [True, True, True, False] and not mine[-1].ok
+    assert other.approval is not None
+
+
+async def test_what_cant_be_shown_whole_is_not_asked_about(tmp_path: Path) -> None:
+    async with house(tmp_path, Lamps(note="x" * 13_000)) as at:
+        refused = await at.switch("hall")
+    assert not refused.ok and "can't be shown" in refused.text
