@@ -19,7 +19,7 @@ from opswarm.a2a import wire
 from opswarm.a2a.asking import Asked
 from opswarm.a2a.engine import Call, Engine
 from opswarm.a2a.messages import question
-from opswarm.agent.events import Failed, Finished, TextDelta, Usage, line
+from opswarm.agent.events import ApprovalNeeded, Failed, Finished, TextDelta, Usage, line
 from opswarm.errors import InvalidInput, NotFound, OpswarmError, by_code
 from opswarm.guard.untrusted import cap_bytes, clean
 from opswarm.models.chat import ChatRequest, Piece, ReasoningPiece, StopPiece, TextPiece, UsagePiece
@@ -87,6 +87,8 @@ class ChatDoor:
                     match event:
                         case TextDelta(text=text):
                             yield TextPiece(text)
+                        case ApprovalNeeded():
+                            yield TextPiece(f"\n\n{clean(event.text())}")
                         case Usage():
                             read += event.input_tokens
                             written += event.output_tokens

@@ -26,10 +26,18 @@ SKILLS = (
          "jobs", "cronjobs", "secrets", "configmaps", "workload", "replicas"),
         ("list the pods in media", "show the last 50 log lines of prowlarr", "which pods use most memory?"),
     ),
+    Skill(
+        "act",
+        "Act",
+        "Restart, scale, roll back, cordon, drain, end a pod or run a CronJob; people are asked where the policy says so.",
+        ("kubernetes", "restart", "scale", "rollback", "undo", "cordon", "drain", "evict", "delete", "trigger",
+         "cronjob", "label", "annotate", "replicas", "pod", "deployment", "node"),
+        ("restart jellyfin", "scale radarr to zero", "drain worker-2", "run the backup now"),
+    ),
 )  # fmt: skip
 
 
 def card(url: str) -> AgentCard:
     """The card of the devops agent served at `url`."""
-    about = "answers questions about the Kubernetes cluster from live state."
+    about = "answers questions about the Kubernetes cluster from live state, and acts on it where it may."
     return agent_card(NAME, "Devops agent", about, url, SKILLS)

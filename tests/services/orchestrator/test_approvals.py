@@ -107,14 +107,19 @@ async def test_a_viewer_cant_answer_and_a_stranger_cant_resume(tmp_path: Path) -
 
 async def test_a_chat_client_answers_in_a_message_of_its_own(tmp_path: Path) -> None:
     async with swarm(tmp_path) as at:
-        (id,), task = await at.waiting("switch the lamp in the hall")
         headers = {"Authorization": f"Bearer {at.token(ANN)}"}
-        body = {"model": "orchestrator", "messages": [{"role": "user", "content": f"approve {id}"}]}
         url = f"{at.settings.address('orchestrator')}/v1/chat/completions"
-        reply = (await at.http.post(url, json=body, headers=headers)).json()
-        await ended(at, task)
-    assert "approved: Switch hall on." in reply["choices"][0]["message"]["content"]
-    assert at.lamps.effects == 1
+
+        async def say(text: str) -> str:
+            body = {"model": "orchestrator", "messages": [{"role": "user", "content": text}]}
+            reply = (await at.http.post(url, json=body, headers=headers)).json()
+            return str(reply["choices"][0]["message"]["content"])
+
+        asked = await say("switch the lamp in the hall")
+        (waiting,) = (await at.call("GET", "/approvals")).json()["approvals"]
+        assert f"`approve {waiting['id']}`" in asked and "hall: off -> on" in asked and at.lamps.effects == 0
+        answered = await say(f"approve {waiting['id']}")
+    assert "approved: Switch hall on." in answered and at.lamps.effects == 1
 
 
 async def test_somebody_else_can_answer_in_a_message_and_the_task_goes_on(tmp_path: Path) -> None:
