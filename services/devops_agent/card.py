@@ -29,7 +29,7 @@ SKILLS = (
     Skill(
         "act",
         "Act",
-        "Restart, scale, roll back, cordon, drain, end a pod or run a CronJob; people are asked where the policy says so.",
+        "Restart, scale, roll back, cordon, drain, end a pod or run a CronJob; people are asked where policy says so.",
         ("kubernetes", "restart", "scale", "rollback", "undo", "cordon", "drain", "evict", "delete", "trigger",
          "cronjob", "label", "annotate", "replicas", "pod", "deployment", "node"),
         ("restart jellyfin", "scale radarr to zero", "drain worker-2", "run the backup now"),
