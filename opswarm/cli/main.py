@@ -367,6 +367,20 @@ def costs(
     typer.echo(models.as_json(found) if json else models.cost_table(found))
 
 
+@app.command()
+def call(
+    tool: Annotated[str, typer.Argument(help="The tool, such as pods_list or rollout_restart.")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE…", help="Its arguments.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Of an action: only say what would be done.")] = False,
+) -> None:
+    """Call a tool yourself, with no agent and no model in between. What needs an approval is asked about here."""
+    from opswarm.cli.direct import called
+
+    result = _run(called(load(), tool, words or [], dry_run))
+    typer.echo(clean(result.text))
+    raise typer.Exit(0 if result.ok else 1)
+
+
 @app.command(name="models")
 def models_() -> None:
     """Say which models stand behind each tier, in the order in which they are tried."""

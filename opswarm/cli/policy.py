@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import json
 import time
 from dataclasses import replace
 from datetime import datetime
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from opswarm.cli.arguments import arguments as typed
 from opswarm.errors import InvalidInput, PolicyInvalid
 from opswarm.guard.principal import Kind, Principal, Role
 from opswarm.settings import load
@@ -74,8 +74,10 @@ def explain(
     found = _in_force()
     policy = _policy(found)
     specs = registry.declared_tools()
-    given = _arguments(arguments or [], specs.get(tool))
-    call, notes = _call(tool, given, specs.get(tool))
+    spec = specs.get(tool)
+    known = list(inspect.signature(spec.function).parameters) if spec else None
+    given = typed(arguments or [], known)
+    call, notes = _call(tool, given, spec)
     principal = _principal(agent or [], role)
     decision = decide(policy, call, principal, _seconds(at))
     assessed = assess(policy, call)
@@ -108,26 +110,6 @@ def _policy(found: PolicyFile | None) -> Policy:
     from opswarm.guard.policy import DEFAULT
 
     return found.policy if found else DEFAULT
-
-
-def _arguments(words: list[str], spec: ToolSpec | None) -> dict[str, Any]:
-    """The arguments, each value as JSON where it is that, else as text."""
-    given: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals or not name:
-            raise InvalidInput(f"{word!a} is not KEY=VALUE.")
-        try:
-            given[name] = json.loads(value)
-        except ValueError:
-            given[name] = value
-    known = list(inspect.signature(spec.function).parameters) if spec else list(given)
-    for name in given:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            guess = f" Did you mean '{close[0]}'?" if close else ""
-            raise InvalidInput(f"The tool has no argument {name!a}.{guess}", hint=f"It takes: {', '.join(known)}.")
-    return given
 
 
 def _call(tool: str, given: dict[str, Any], spec: ToolSpec | None) -> tuple[Call, list[str]]:

@@ -39,7 +39,9 @@ async def rolled_out(cluster: Cluster, intent: Intent, seconds: float, by: Time)
             return Verification(False, f"{intent.state['object']} is gone.")
         latest["workload"] = obj
         done, text = progress({"kind": intent.state["kind"], **obj})
-        failed = any(c.get("reason") == "ProgressDeadlineExceeded" for c in _conditions(obj))
+        # Until its controller has seen the change, what it says is about what was before.
+        current = (obj.get("status") or {}).get("observedGeneration", 0) >= obj["metadata"].get("generation", 0)
+        failed = current and any(c.get("reason") == "ProgressDeadlineExceeded" for c in _conditions(obj))
         return Verification(True if done else False if failed else None, f"{intent.state['object']}: {text}.")
 
     result = await watched(seen, seconds, by)

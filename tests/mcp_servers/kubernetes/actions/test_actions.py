@@ -183,3 +183,10 @@ async def test_attack_what_may_never_be_is_refused_with_one_sentence(
     with pytest.raises(OpswarmError) as told:
         await at.hands.plan(tool, **arguments)
     assert "\n" not in str(told.value) and len(str(told.value)) < 400
+
+
+async def test_a_rollout_that_had_failed_before_is_not_taken_for_the_new_one(tmp_path: Path) -> None:
+    async with placed(tmp_path, ("image-typo",)) as at:
+        radarr = {"kind": "Deployment", "namespace": "media", "name": "radarr", "replicas": 0}
+        said = await at.hands.do(await at.hands.intent("scale", **radarr))
+    assert "ImagePullBackOff" not in said
