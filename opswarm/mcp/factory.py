@@ -38,9 +38,10 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import AnyHttpUrl, ConfigDict, ValidationError
 from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from opswarm.actions.gate import Gate
-from opswarm.errors import DeadlineExceeded, InvalidInput, OpswarmError, Unauthenticated
+from opswarm.errors import DeadlineExceeded, InvalidInput, OpswarmError, Unauthenticated, Unavailable
 from opswarm.guard import principal as principals
 from opswarm.guard.decision import Call, decide
 from opswarm.guard.policy import Policy
@@ -52,6 +53,7 @@ from opswarm.guard.tokens import AUDIENCE_PERSON, AUDIENCE_TOOLS, Verifier
 from opswarm.guard.untrusted import cap_bytes
 from opswarm.mcp import acting
 from opswarm.mcp.tools import ToolOutput, ToolSpec
+from opswarm.service import error_response
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,9 @@ TEXT_LIMIT_BYTES = 32_768
 
 DATA_LIMIT_BYTES = 262_144
 """Nor is a structured form: code that wants more asks for less at a time."""
+
+_LET_IN_SECONDS = 0.02
+"""For whoever was let in a moment before the end to get as far as the session manager."""
 
 Observer = Callable[[str, str, float], None]
 """Told (tool, outcome, seconds) after each call; outcome is "ok" or an error code."""
@@ -232,6 +237,21 @@ def _compact(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
+class _WhileOpen:
+    """Lets nobody in before the session manager runs and after it has stopped, which it takes for a defect."""
+
+    def __init__(self, app: ASGIApp, is_open: Callable[[], bool]) -> None:
+        self._app = app
+        self._is_open = is_open
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not self._is_open():
+            stopped = Unavailable("The tool server is being stopped.", hint="Ask again when it runs.")
+            await error_response(stopped)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
 def _offered(policy: Callable[[], Policy], stdio_caller: Principal | None, tool: str) -> bool:
     principal = caller() or stdio_caller
     return principal is None or refused_access(policy(), principal, tool) is None
@@ -275,6 +295,7 @@ class ToolServer:
             settings = AuthSettings(issuer_url=AnyHttpUrl("https://opswarm.invalid"), resource_server_url=None)
             auth = {"auth": settings, "token_verifier": _TokenCheck(verifier)}
         self._secured = verifier is not None
+        self._open = False
         self._mcp: MCPServer[Any] = MCPServer(
             name, instructions=instructions, version=version, tools=tools, log_level="WARNING", subscriptions=events,
             resources=list(resources), middleware=list(middleware), **auth
@@ -288,15 +309,22 @@ class ToolServer:
         if not self._secured:
             raise OpswarmError("A tool server over HTTP needs a token verifier.")
         hosts = ["localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*", "[::1]", "[::1]:*", *allowed_hosts]
-        return self._mcp.streamable_http_app(
+        app = self._mcp.streamable_http_app(
             transport_security=TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=[])
         )
+        app.add_middleware(_WhileOpen, is_open=lambda: self._open)
+        return app
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Runs the session manager; call after `http()`."""
         async with self._mcp.session_manager.run():
-            yield
+            self._open = True
+            try:
+                yield
+            finally:
+                self._open = False
+                await anyio.sleep(_LET_IN_SECONDS)
 
     async def stdio(self) -> None:
         """Serves one desktop client over stdin and stdout until it hangs up."""

@@ -14,7 +14,7 @@ from pydantic import Field
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from opswarm.errors import NotFound, OpswarmError, ToolServerDown, Unauthenticated
 from opswarm.guard import principal as principals
@@ -198,3 +198,16 @@ async def test_the_toolbox_names_what_is_missing_and_keeps_the_rest(tmp_path: Pa
 def test_a_tool_server_over_http_without_a_verifier_is_impossible() -> None:
     with pytest.raises(OpswarmError, match="needs a token verifier"):
         ToolServer("open", (ToolSpec(who),), instructions="").http()
+
+
+async def test_a_server_that_is_stopped_says_so(tmp_path: Path) -> None:
+    settings = settings_at(tmp_path)
+    turn_token(tmp_path)
+    held = bearer.get()
+    assert held is not None
+    async with http_service(opener, settings) as service:
+        route = next(r for r in service.routes if isinstance(r, Mount))
+        transport = httpx.ASGITransport(app=route.app)  # Its lifespan does not run.
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            answer = await http.post("/mcp", json={}, headers={"Authorization": f"Bearer {held()}"})
+    assert answer.status_code == 503 and "being stopped" in answer.json()["error"]["message"]
