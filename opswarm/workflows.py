@@ -28,6 +28,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 1
+_ENDING_SECONDS = 30.0
 _POLL_SECONDS = 0.5
 """How often a database without notifications (SQLite) is looked at for messages to workflows."""
 
@@ -77,6 +78,9 @@ async def workflows(settings: Settings, service: str, version: str) -> AsyncIter
         "notification_listener_polling_interval_sec": _POLL_SECONDS,
         "sys_db_pool_size": 5,
     }
+    if _ending:
+        # One in a process: the last one is on its way out.
+        await asyncio.wait(_ending, timeout=_ENDING_SECONDS)
     try:
         DBOS(config=config)
         DBOS.launch()
@@ -90,14 +94,21 @@ async def workflows(settings: Settings, service: str, version: str) -> AsyncIter
         await _cancel_older(version)
         yield
     finally:
-        # Cancelled, a workflow writes no end: it is gone on with at the next start.
-        running = list(_running)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        # DBOS gave the loop threads of its own, which end with it; and it waits for them, while others have to go on.
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="loop"))
-        await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=_CLOSE_SECONDS)
+        ending = asyncio.create_task(_end())
+        _ending.add(ending)
+        ending.add_done_callback(_ending.discard)
+        await asyncio.shield(ending)  # Whoever stops the service may lose patience; this goes on.
+
+
+async def _end() -> None:
+    # Cancelled, a workflow writes no end: it is gone on with at the next start.
+    running = list(_running)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    # DBOS gave the loop threads of its own, which end with it; and it waits for them, while others have to go on.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="loop"))
+    await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=_CLOSE_SECONDS)
 
 
 @contextmanager
@@ -118,6 +129,7 @@ async def outside(work: Coroutine[Any, Any, T]) -> T:
 
 
 _running: set[asyncio.Task[Any]] = set()
+_ending: set[asyncio.Task[None]] = set()
 
 
 async def _cancel_older(version: str) -> None:
