@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
+from mcp_servers.kubernetes.actions.specs import action_specs
 from mcp_servers.kubernetes.cluster import Cluster, open_cluster
 from mcp_servers.kubernetes.diagnosis import Diagnosis
 from mcp_servers.kubernetes.pods import Pods
@@ -23,10 +24,12 @@ INSTRUCTIONS = (
 
 
 @asynccontextmanager
-async def kubernetes_tools(settings: ClusterSettings) -> AsyncIterator[tuple[Cluster, list[ToolSpec]]]:
+async def kubernetes_tools(
+    settings: ClusterSettings, *, actions: bool = False
+) -> AsyncIterator[tuple[Cluster, list[ToolSpec]]]:
     """The cluster and its tools while the connection is open. Raises `SettingsInvalid`."""
     async with open_cluster(settings) as cluster:
-        yield cluster, specs(Resources(cluster))
+        yield cluster, specs(Resources(cluster), actions=actions)
 
 
 def declared() -> list[ToolSpec]:
@@ -34,8 +37,8 @@ def declared() -> list[ToolSpec]:
     return specs(Resources(cast(Cluster, None)))
 
 
-def specs(resources: Resources) -> list[ToolSpec]:
-    """Every tool, read-only all of them."""
+def specs(resources: Resources, *, actions: bool = False) -> list[ToolSpec]:
+    """Every tool: those that read, and with `actions` those that change something."""
     reading, pods, search, rollouts = (
         Reading(resources),
         Pods(resources),
@@ -56,4 +59,5 @@ def specs(resources: Resources) -> list[ToolSpec]:
         ToolSpec(rollouts.rollout_status),
         ToolSpec(rollouts.rollout_history),
         ToolSpec(search.lineage),
+        *(action_specs(resources.cluster, resources) if actions else ()),
     ]
