@@ -11,7 +11,7 @@ from pydantic import Field
 
 from mcp_servers.kubernetes.actions.diffs import diff, settled
 from mcp_servers.kubernetes.actions.manifests import Manifest, read_manifest
-from mcp_servers.kubernetes.actions.objects import KEY, MANAGER, Found, Objects, changed, probe, said
+from mcp_servers.kubernetes.actions.objects import APPLIED_KEY, MANAGER, Found, Objects, changed, probe, said
 from mcp_servers.kubernetes.actions.ownership import owner_of, source_of
 from mcp_servers.kubernetes.actions.privileges import privileges, service_account
 from mcp_servers.kubernetes.actions.rights import Right, require
@@ -65,7 +65,7 @@ class Applying:
         if live is not None and not changes:
             raise InvalidInput(f"{live} is already as the manifest says.")
         what = f"{'Change' if live else 'Create'} {result}."
-        before = live.annotations.get(KEY, "") if live else ""
+        before = live.annotations.get(APPLIED_KEY, "") if live else ""
         state = {
             "path": path, "object": str(result), "uid": live.uid if live else "", "key_before": before,
             "kind": resource.kind, "group": resource.group, "namespace": target.namespace, "name": target.name,
@@ -149,12 +149,12 @@ class Applying:
 
     async def _probe(self, intent: Intent) -> Happened:
         if intent.state["uid"]:
-            return await probe(self._cluster, intent)
+            return await probe(self._cluster, intent, APPLIED_KEY)
         try:
             made = (await self._cluster.get(str(intent.state["path"]))).json()
         except NotFound:
             return Happened.NO
-        key = (made["metadata"].get("annotations") or {}).get(KEY)
+        key = (made["metadata"].get("annotations") or {}).get(APPLIED_KEY)
         return Happened.YES if key == intent.key else Happened.UNKNOWN
 
     async def _verify(self, intent: Intent) -> Verification:
@@ -163,7 +163,7 @@ class Applying:
         except NotFound:
             return Verification(False, f"{intent.state['object']} is not there.")
         if intent.state["kind"] not in ROLLED or intent.state["group"] != "apps":
-            ours = (now["metadata"].get("annotations") or {}).get(KEY) == intent.key
+            ours = (now["metadata"].get("annotations") or {}).get(APPLIED_KEY) == intent.key
             return Verification(ours, f"{intent.state['object']} {'is as applied' if ours else 'was changed since'}.")
         state = {**intent.state, "uid": now["metadata"]["uid"]}
         return await rolled_out(
@@ -185,7 +185,7 @@ def _body(given: Manifest, target: Target, uid: str, key: str = "") -> dict[str,
     if uid:
         metadata["uid"] = uid
     if key:
-        metadata["annotations"] = {**(metadata.get("annotations") or {}), KEY: key}
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), APPLIED_KEY: key}
     return {**given.body, "metadata": metadata}
 
 
