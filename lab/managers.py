@@ -72,7 +72,8 @@ def applied(
     for name in ("uid", "resourceVersion"):
         after["metadata"][name] = (config.get("metadata") or {}).get(name) or meta(before)[name]
     others = frozenset().union(*(paths for who, paths in owners.items() if who != manager))
-    for path in sorted(owners.get(manager, frozenset()) - new.keys() - others, reverse=True):
+    # An item goes before what is in it: without its key it could not be found.
+    for path in sorted(owners.get(manager, frozenset()) - new.keys() - others):
         after = without(after, path)
     kept = {who: frozenset(paths - set(lost.get(who, ()))) for who, paths in owners.items()}
     return _written(before, after, {**kept, manager: frozenset(new)}, now)
