@@ -57,7 +57,7 @@ class Stage(Served):
     tools: dict[str, ToolSpec]
     waits: list[float]
 
-    async def plan(self, tool: str, key: str = "key-1", **arguments: Any) -> Act:
+    async def plan(self, tool: str, key: str = "key-1", /, **arguments: Any) -> Act:
         """The plan of a call, which must be the same when it is asked again and within the hard limits."""
         spec = self.tools[tool]
         plan = await self._ask(spec, arguments)
@@ -73,7 +73,7 @@ class Stage(Served):
         assert isinstance(plan, Plan)
         return plan
 
-    async def refused(self, tool: str, **arguments: Any) -> OpswarmError:
+    async def refused(self, tool: str, /, **arguments: Any) -> OpswarmError:
         """The error of a call that must not be planned, in one or two sentences on one line."""
         before = self.lab.store.revision
         with pytest.raises(OpswarmError) as caught:
