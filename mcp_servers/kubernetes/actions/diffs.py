@@ -12,6 +12,7 @@ from mcp_servers.kubernetes.rendering import TEXT_LIMIT, to_yaml
 from opswarm.errors import InvalidInput
 
 CHANGED = "(masked, changes)"
+_FIRST = ("apiVersion", "kind", "metadata")
 _NOISE = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
 
 
@@ -33,11 +34,23 @@ def diff(before: Mapping[str, Any], after: Mapping[str, Any], names: tuple[str, 
     old, new = settled(before), settled(after)
     if old == new:
         return ""
-    texts = [to_yaml(v).splitlines() for v in (shown(old), _marked(shown(new), new, old))]
+    texts = [_lines(value) for value in (shown(old), _marked(shown(new), new, old))]
     text = "\n".join(difflib.unified_diff(texts[0], texts[1], *names, lineterm=""))
     if len(text.encode()) > TEXT_LIMIT:
         raise InvalidInput("The change is too large to be shown to a person.", hint="Make it in smaller steps.")
     return text
+
+
+def _lines(obj: Mapping[str, Any]) -> list[str]:
+    """YAML whose keys are always in the same order, whatever the server's."""
+    ordered = {key: obj[key] for key in _FIRST if key in obj} | {key: obj[key] for key in sorted(obj)}
+    return to_yaml({key: _sorted(value) for key, value in ordered.items()}).splitlines() if obj else []
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
 def _marked(masked: Any, raw: Any, before: Any) -> Any:

@@ -22,7 +22,7 @@ _MOST_DEPTH = 24
 _META = frozenset({"name", "namespace", "labels", "annotations"})
 _FOREIGN = ("fluxcd.io", "argoproj.io", "argocd.argoproj.io", "opswarm.dev")
 _AMBIGUOUS = re.compile(
-    r"[-+]?0[0-9_]+|[-+]?0[xob][0-9a-fA-F_]+|yes|no|on|off|y|n|[-+]?[0-9]+(_[0-9]+)+|[-+]?[0-9]+(:[0-9]+)+", re.I
+    r"[-+]?0[0-9_]+|[-+]?0[xob][0-9a-fA-F_]+|yes|no|on|off|y|n|<<|=|[-+]?[0-9]+(_[0-9]+)+|[-+]?[0-9]+(:[0-9]+)+", re.I
 )
 """Plain scalars that YAML 1.1, which the cluster's own tools speak, does not read as YAML 1.2 does."""
 

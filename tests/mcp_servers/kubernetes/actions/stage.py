@@ -132,6 +132,6 @@ def deployment(name: str = "web", namespace: str = "default", replicas: int = 1,
         "spec": {
             "replicas": replicas,
             "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container], **pod}},
+            "template": {"metadata": {"labels": {**labels}}, "spec": {"containers": [container], **pod}},
         },
     }
