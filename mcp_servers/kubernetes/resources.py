@@ -202,6 +202,11 @@ class Resources:
         return found
 
 
+def is_built_in(resource: Resource) -> bool:
+    """Whether every API server brings this kind's group."""
+    return resource.group in _BUILT_IN
+
+
 def _aggregated(body: Mapping[str, Any]) -> list[Resource]:
     found: list[Resource] = []
     for group in body.get("items") or ():

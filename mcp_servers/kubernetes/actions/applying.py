@@ -19,7 +19,7 @@ from mcp_servers.kubernetes.actions.waiting import Time
 from mcp_servers.kubernetes.actions.workloads import ROLLED, rolled_out
 from mcp_servers.kubernetes.answers import Refused
 from mcp_servers.kubernetes.cluster import APPLY
-from mcp_servers.kubernetes.resources import Resource
+from mcp_servers.kubernetes.resources import Resource, is_built_in
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
 from opswarm.errors import InvalidInput, NotFound, PermissionDenied
 from opswarm.guard.limits import PROTECTED_NAMESPACES, ROOT_OBJECTS
@@ -28,8 +28,11 @@ from opswarm.guard.targets import Target, Verb, check_target
 from opswarm.mcp.tools import ToolSpec
 
 _WAIT = 180.0
-_GITOPS = ("fluxcd.io", "controlplane.io", "argoproj.io")
-"""API groups whose objects say what else is applied: with one of them anything could be."""
+_APPLIERS = (
+    "fluxcd.io", "controlplane.io", "argoproj.io", "helm.cattle.io", "k3s.cattle.io", "fleet.cattle.io",
+    "crossplane.io", "operators.coreos.com", "cluster.x-k8s.io", "kro.run", "tekton.dev",
+)  # fmt: skip
+"""API groups whose objects say what else is applied or run, with their controllers' rights instead of ours."""
 
 _RIGHTS_GROUPS = ("rbac.authorization.k8s.io", "authentication.k8s.io", "authorization.k8s.io")
 _OWNER = re.compile(r'conflict with "([^"]{1,128})"')
@@ -93,7 +96,7 @@ class Applying:
             raise InvalidInput("Neither the manifest nor the call names a namespace.")
         target = Target(Verb.APPLY, resource.kind, given.name, where, namespaced=resource.namespaced)
         check_target(target, PROTECTED_NAMESPACES, ROOT_OBJECTS)
-        if any(resource.group == one or resource.group.endswith(f".{one}") for one in _GITOPS):
+        if any(resource.group == one or resource.group.endswith(f".{one}") for one in _APPLIERS):
             raise PermissionDenied(f"A {resource.kind} says what else is applied; it is changed in Git only.")
         if resource.group in _RIGHTS_GROUPS:
             raise PermissionDenied(f"A {resource.kind} gives rights; it is not applied by Opswarm.")
@@ -192,6 +195,9 @@ def _body(given: Manifest, target: Target, uid: str, key: str = "") -> dict[str,
 def _lines(live: Found | None, result: Found) -> list[str]:
     """What a person has to know beside the diff."""
     lines = [f"WARNING: {said(text)}" for text in privileges(result.obj)]
+    if not is_built_in(result.resource):
+        kind = result.resource.kind
+        lines.append(f"WARNING: A {kind} is a custom kind: its controller acts on it with rights of its own.")
     account, before = service_account(result.obj), service_account(live.obj) if live else ""
     if account and account != (before or "default"):
         lines.append(f"WARNING: Its pods get the rights of the ServiceAccount {said(account)}.")

@@ -120,6 +120,7 @@ async def test_what_a_helm_release_keeps_names_the_release_and_its_kustomization
     manifest = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"replicas": 0}}
     refused = await stage.refused("apply_manifest", manifest=yaml.safe_dump(manifest))
     assert "is applied by Flux (HelmRelease media/sonarr)" in str(refused)
+    assert "The HelmRelease is in Kustomization flux-system/sonarr. Its files are at ./kubernetes/apps/" in str(refused)
 
 
 @pytest.mark.parametrize(

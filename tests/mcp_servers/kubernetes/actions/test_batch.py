@@ -17,7 +17,7 @@ async def test_finished_jobs_go_with_their_pods(stage: Stage) -> None:
     names = ["schema-migrate", "postgres-backup-29401620"]
     act = await stage.plan("delete_finished", kind="jobs", namespace="database", names=names)
     assert act.plan.summary == "Delete 2 jobs in database that ended."
-    assert [t.name for t in act.plan.touches] == sorted(names)  # type: ignore[union-attr]
+    assert [t.name for t in act.plan.touches] == sorted(names)
     assert "- Job database/schema-migrate: complete (CompletionsReached)" in act.plan.preview
     assert await act.probe() is Happened.NO
     await act.perform()

@@ -8,7 +8,7 @@ from opswarm.actions.action import Happened
 from opswarm.errors import NotFound
 from opswarm.guard.risk import Risk
 from opswarm.guard.targets import Target
-from tests.mcp_servers.kubernetes.actions.stage import Stage
+from tests.mcp_servers.kubernetes.actions.stage import Stage, deployment
 
 ALL: dict[str, Any] = {"unmanaged": True, "delete_emptydir_data": True}
 
@@ -59,6 +59,29 @@ async def test_a_drain_empties_the_node_and_waits_for_budgets(stage: Stage) -> N
     assert (seen.ok, seen.text) == (True, "Node worker-1 is drained.")
     left = [p for p in (await on(stage, "worker-1")).values() if "deletionTimestamp" not in p["metadata"]]
     assert {p["metadata"]["ownerReferences"][0]["kind"] for p in left} <= {"DaemonSet", "Node"}
+
+
+async def test_pods_that_a_budget_lets_go_one_by_one_are_waited_for(stage: Stage) -> None:
+    others = [n for n in await stage.names("/api/v1/nodes") if n != "worker-1"]
+    for node in others:
+        await stage.merge(f"/api/v1/nodes/{node}", {"spec": {"unschedulable": True}})
+    await stage.create("/apis/apps/v1/namespaces/default/deployments", deployment(replicas=2))
+    stage.run(20)
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "web"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app.kubernetes.io/name": "web"}}},
+    }
+    await stage.create("/apis/policy/v1/namespaces/default/poddisruptionbudgets", budget)
+    for node in others:
+        await stage.merge(f"/api/v1/nodes/{node}", {"spec": {"unschedulable": None}})
+    stage.run(4)
+    assert len([name for name in await on(stage, "worker-1") if name.startswith("default/web-")]) == 2
+    act = await stage.plan("drain", name="worker-1", **ALL)
+    done = await act.perform()
+    assert done.after["left"] == [] and 5 <= sum(stage.waits) < 60
+    assert (await act.verify()).ok is True
 
 
 async def test_a_budget_that_never_allows_it_ends_the_drain_in_time_and_is_named(stage: Stage) -> None:

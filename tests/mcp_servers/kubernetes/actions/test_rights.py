@@ -49,7 +49,8 @@ async def prepared(stage: Stage, tool: str) -> dict[str, Any]:
     body = deployment("paused")
     body["spec"]["paused"] = True
     await stage.create("/apis/apps/v1/namespaces/default/deployments", body)
-    await stage.merge("/api/v1/nodes/worker-2", {"spec": {"unschedulable": True}})
+    if tool == "uncordon":
+        await stage.merge("/api/v1/nodes/worker-2", {"spec": {"unschedulable": True}})
     pods = await stage.names("/api/v1/namespaces/network/pods", labelSelector="app.kubernetes.io/name=cloudflared")
     return {key: pods[0] if value == "$pod" else value for key, value in CALLS[tool].items()}
 

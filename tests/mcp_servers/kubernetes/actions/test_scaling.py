@@ -17,7 +17,7 @@ async def test_scaling_says_from_what_to_what_and_waits_for_the_pods(stage: Stag
     act = await stage.plan("scale", **WHERE, replicas=3)
     assert act.plan.summary == "Scale Deployment network/cloudflared from 2 to 3 replicas."
     (target,) = act.plan.touches
-    assert (target.replicas, target.current, act.plan.risk) == (3, 2, Risk.SAFE)  # type: ignore[union-attr]
+    assert (target.replicas, target.current, act.plan.risk) == (3, 2, Risk.SAFE)
     await act.perform()
     assert await act.probe() is Happened.YES
     seen = await act.verify()
@@ -56,7 +56,7 @@ async def test_a_scaling_that_changes_nothing_is_refused(stage: Stage) -> None:
 async def test_the_limits_see_how_far_it_goes(stage: Stage) -> None:
     plan = await stage.tools["scale"].function(**WHERE, replicas=9)
     with pytest.raises(PermissionDenied, match="more than 3 times"):
-        Limits().check(plan.touches[0])  # type: ignore[union-attr]
+        Limits().check(plan.touches[0])
 
 
 async def test_pods_that_find_no_place_are_told(stage: Stage) -> None:
