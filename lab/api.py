@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from lab.logs import choose_container, find_run, follow_log, read_log, read_log_
 from lab.metrics import Metrics
 from lab.negotiation import JSON, Form, read_accept
 from lab.objects import Obj, name_of
+from lab.patches import APPLY
 from lab.requests import ResourceRequest, read_request
 from lab.simulation.cluster import Cluster
 from lab.status import ApiError, bad_request, method_not_allowed
@@ -147,7 +148,7 @@ class Api:
             case "watch":
                 return self._watch(request, wanted, form)
             case _:
-                return await self._write(request, wanted, form, now)
+                return await self._write(request, wanted, user, form, now)
 
     def _one(
         self, request: Request, wanted: ResourceRequest, form: Form, found: Obj, code: int = 200
@@ -208,16 +209,19 @@ class Api:
         lines: AsyncIterator[bytes] = watch.lines()
         return StreamingResponse(lines, media_type=form.content_type)
 
-    async def _write(self, request: Request, wanted: ResourceRequest, form: Form, now: datetime) -> Response:
-        options = read_write_options(request.query_params, request.headers.get("user-agent", ""))
-        body = await self._body(request)
+    async def _write(
+        self, request: Request, wanted: ResourceRequest, user: RbacUser, form: Form, now: datetime
+    ) -> Response:
         content_type = request.headers.get("content-type", "")
+        media = content_type if wanted.verb == "patch" else ""
+        options = read_write_options(request.query_params, request.headers.get("user-agent", ""), media)
+        body = await self._body(request)
         if wanted.subresource == "eviction":
             if wanted.verb != "create":
                 raise method_not_allowed()
             dry = options.dry or "All" in ((body.get("deleteOptions") or {}).get("dryRun") or [])
             return _json(
-                evict(self.cluster.store, self.writer, wanted, WriteOptions(dry, options.manager), now), 201
+                evict(self.cluster.store, self.writer, wanted, body, WriteOptions(dry, options.manager), now), 201
             )
         if wanted.subresource == "scale":
             return _json(write_scale(self.writer, wanted, content_type, body, options, now))
@@ -226,12 +230,19 @@ class Api:
                 return self._one(request, wanted, form, self.writer.create(wanted, body, options, now), 201)
             case "update":
                 return self._one(request, wanted, form, self.writer.update(wanted, body, options, now))
+            case "patch" if options.apply and not wanted.subresource:
+                if self.cluster.store.get(wanted.resource.storage, wanted.namespace, wanted.name) is None:
+                    authorize(user, replace(wanted, verb="create"))
+                made, new = self.writer.apply(wanted, body, options, now)
+                return self._one(request, wanted, form, made, 201 if new else 200)
             case "patch":
                 changed = self.writer.patch(wanted, content_type, body, options, now)
                 return self._one(request, wanted, form, changed)
         dry = options.dry or "All" in (body.get("dryRun") or [])
         grace = request.query_params.get("gracePeriodSeconds")
         body = {**body, **({"gracePeriodSeconds": int(grace)} if grace and grace.isdigit() else {})}
+        if policy := request.query_params.get("propagationPolicy"):
+            body["propagationPolicy"] = policy
         options = WriteOptions(dry, options.manager)
         if wanted.verb == "delete":
             return self._one(request, wanted, Form(), self.writer.delete(wanted, body, options, now))
@@ -256,7 +267,7 @@ class Api:
         if media == protobuf.MEDIA:
             return protobuf.decode(raw)
         try:
-            found = yaml.safe_load(raw) if media == "application/yaml" else json.loads(raw)
+            found = yaml.safe_load(raw) if media in ("application/yaml", APPLY) else json.loads(raw)
         except (ValueError, yaml.YAMLError) as error:
             raise bad_request(
                 f"the object provided is unrecognized (must be of type json): {error}"

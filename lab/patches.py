@@ -16,6 +16,8 @@ from lab.status import ApiError, bad_request, unsupported_media_type
 MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
+APPLY = "application/apply-patch+yaml"
+"""Of server-side apply, which `lab.managers` does."""
 
 _MERGE_KEYS = {
     "containers": "name",
@@ -123,7 +125,7 @@ def apply_patch(content_type: str, resource: Resource, target: Obj, patch: Any) 
     if not resource.custom:
         kinds[STRATEGIC] = strategic
     if media not in kinds:
-        raise unsupported_media_type(media, list(kinds))
+        raise unsupported_media_type(media, [*kinds, APPLY])
     if media != JSON_PATCH and not isinstance(patch, dict):
         raise bad_request("the patch must be a JSON object")
     found = kinds[media](target, patch)

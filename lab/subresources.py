@@ -11,9 +11,9 @@ from lab.requests import ResourceRequest
 from lab.selectors import text_of
 from lab.simulation.budgets import covered, update_budgets
 from lab.simulation.replicasets import mark_deleted
-from lab.status import bad_request, too_many_requests
+from lab.status import ApiError, bad_request, too_many_requests
 from lab.store import Store
-from lab.writes import WriteOptions, Writer
+from lab.writes import WriteOptions, Writer, check_preconditions
 
 
 def scale_of(obj: Obj) -> Obj:
@@ -58,21 +58,39 @@ def write_scale(
 
 
 def evict(
-    store: Store, writer: Writer, request: ResourceRequest, options: WriteOptions, now: datetime
+    store: Store, writer: Writer, request: ResourceRequest, body: Obj, options: WriteOptions, now: datetime
 ) -> Obj:
-    """Deletes the pod if its disruption budgets allow it. Raises 404 and 429."""
+    """Deletes the pod if its disruption budget allows it. Raises 404, 409, 429 and 500."""
     pod = writer.get(request.resource, request.namespace, request.name)
-    for budget in store.all("poddisruptionbudgets.policy", request.namespace):
-        if not any(uid_of(one) == uid_of(pod) for one in covered(store, budget)):
-            continue
-        status = budget.get("status") or {}
-        if status.get("disruptionsAllowed", 0) > 0 or not condition_is(pod, "Ready"):
-            continue
-        needs, has = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
-        text = f"The disruption budget {name_of(budget)} needs {needs} healthy pods and has {has} currently"
-        cause = {"reason": "DisruptionBudget", "message": text}
-        raise too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", cause)
+    wanted = (body.get("deleteOptions") or {}).get("preconditions") or {}
+    check_preconditions(request.resource, pod, wanted)
+    budgets = [b for b in store.all("poddisruptionbudgets.policy", request.namespace) if _covers(store, b, pod)]
+    if pod["status"].get("phase") in ("Succeeded", "Failed", "Pending") or is_deleting(pod):
+        budgets = []  # Nothing that serves is disrupted.
+    if len(budgets) > 1:
+        text = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+        raise ApiError(500, "InternalError", text, {})
+    for budget in budgets:
+        _check_budget(budget, pod)
     if not options.dry and not is_deleting(pod):
         mark_deleted(store, pod, now)
         update_budgets(store)
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+
+
+def _covers(store: Store, budget: Obj, pod: Obj) -> bool:
+    return any(uid_of(one) == uid_of(pod) for one in covered(store, budget))
+
+
+def _check_budget(budget: Obj, pod: Obj) -> None:
+    """Raises 429 when the budget forbids it: by default also for a pod that is not ready, unless enough others are."""
+    status = budget.get("status") or {}
+    needs, has = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
+    if status.get("disruptionsAllowed", 0) > 0:
+        return
+    policy = budget["spec"].get("unhealthyPodEvictionPolicy", "IfHealthyBudget")
+    if not condition_is(pod, "Ready") and (policy == "AlwaysAllow" or has >= needs):
+        return
+    text = f"The disruption budget {name_of(budget)} needs {needs} healthy pods and has {has} currently"
+    cause = {"reason": "DisruptionBudget", "message": text}
+    raise too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", cause)

@@ -9,15 +9,26 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from lab.defaults import fill
 from lab.events import as_stored
+from lab.managers import Manager, applied, signed
 from lab.objects import Obj, is_deleting, meta, name_of, namespace_of, uid_of
-from lab.patches import apply_patch
+from lab.patches import APPLY, apply_patch
 from lab.registry import RESOURCES, Resource, by_key
-from lab.requests import ResourceRequest
+from lab.requests import ResourceRequest, is_true
 from lab.simulation.pods import admitted_spec, qos_class, suffix
 from lab.simulation.quota import quota_refusal
 from lab.simulation.replicasets import mark_deleted
-from lab.status import already_exists, bad_request, conflict, forbidden, not_found, success
+from lab.status import (
+    ApiError,
+    already_exists,
+    bad_request,
+    conflict,
+    forbidden,
+    invalid,
+    not_found,
+    success,
+)
 from lab.store import Store
 from lab.times import rfc3339
 from lab.validation import check
@@ -26,25 +37,45 @@ _STALE = "the object has been modified; please apply your changes to the latest 
 _CASCADE = tuple(
     item for item in RESOURCES if item.namespaced and not item.shared_storage and "list" in item.verbs
 )
+_POLICIES = ("Background", "Foreground", "Orphan")
 _SERVER_OWNED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
 
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """`dry` stores nothing; `manager` is named in managedFields."""
+    """`dry` stores nothing; `manager` is named in managedFields; `force` takes fields in an `apply`."""
 
     dry: bool
     manager: str
+    apply: bool = False
+    force: bool = False
 
 
-def read_write_options(query: Mapping[str, str], user_agent: str) -> WriteOptions:
-    """The options of a write. Raises 400."""
+def read_write_options(query: Mapping[str, str], user_agent: str, media: str = "") -> WriteOptions:
+    """The options of a write whose body is of the type `media`. Raises 400 and 422."""
     dry = query.get("dryRun", "")
     if dry not in ("", "All"):
         raise bad_request(
             f'Invalid value: "{dry}": dryRun: Unsupported value: "{dry}": supported values: "All"'
         )
-    return WriteOptions(dry == "All", query.get("fieldManager") or user_agent.split("/")[0] or "unknown")
+    manager, force = query.get("fieldManager", ""), is_true(query, "force")
+    apply = media.split(";")[0].strip() == APPLY
+    if apply and not manager:
+        raise _bad_options("FieldValueRequired", "Required value: is required for apply patch", "fieldManager")
+    if force and not apply:
+        raise _bad_options("FieldValueForbidden", "Forbidden: may not be specified for non-apply patch", "force")
+    return WriteOptions(dry == "All", manager or user_agent.split("/")[0] or "unknown", apply, force)
+
+
+def _bad_options(reason: str, message: str, field: str) -> ApiError:
+    causes = [{"reason": reason, "message": message, "field": field}]
+    details: Obj = {"group": "meta.k8s.io", "kind": "PatchOptions", "causes": causes}
+    return ApiError(422, "Invalid", f'PatchOptions.meta.k8s.io "" is invalid: {field}: {message}', details)
+
+
+def default_policy(resource: Resource) -> str:
+    """What becomes of an object's dependents when a delete does not say: batch/v1 Jobs leave their pods behind."""
+    return "Orphan" if resource.qualified == "jobs.batch" else "Background"
 
 
 class Writer:
@@ -76,11 +107,14 @@ class Writer:
             self._admit_pod(obj)
         elif "status" in resource.subresources:
             obj["status"] = {}
-        _sign(obj, options, now)
-        if options.dry:
-            metadata |= {"uid": self._store.new_uid(), "creationTimestamp": rfc3339(now)}
-            return obj
-        return self._store.add(resource.storage, obj)
+        metadata |= {"uid": self._store.new_uid(), "creationTimestamp": rfc3339(now)}
+        fill(obj, self._rng)
+        if options.apply:
+            by = Manager(options.manager, "Apply")
+            metadata["managedFields"] = applied(None, body, by, resource, now, force=True)["metadata"]["managedFields"]
+        else:
+            obj = signed(None, obj, Manager(options.manager, "Update"), resource, now)
+        return obj if options.dry else self._store.add(resource.storage, obj)
 
     def _admit_pod(self, obj: Obj) -> None:
         obj["spec"] = admitted_spec(obj["spec"])
@@ -130,6 +164,30 @@ class Writer:
         after = apply_patch(content_type, request.resource, before, body)
         return self._store_change(request, before, after, options, now)
 
+    def apply(self, request: ResourceRequest, body: Any, options: WriteOptions, now: datetime) -> tuple[Obj, bool]:
+        """Server-side apply: what is there now, and whether it is new. Raises 400, 403, 404, 409 and 422."""
+        if not isinstance(body, dict) or not isinstance(body.get("metadata", {}), dict):
+            raise bad_request("the applied configuration must be an object")
+        self._check_type(request.resource, body)
+        config = {**body, "metadata": {**(body.get("metadata") or {})}}
+        if "managedFields" in config["metadata"]:
+            raise bad_request("metadata.managedFields must be nil")
+        if config["metadata"].setdefault("name", request.name) != request.name:
+            raise bad_request(_name_mismatch(config["metadata"]["name"], request.name))
+        before = self._store.get(request.resource.storage, request.namespace, request.name)
+        if before is None:
+            if uid := config["metadata"].get("uid"):
+                why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                raise conflict(request.resource, request.name, why)
+            return self.create(request, config, options, now), True
+        if (given := config["metadata"].get("namespace")) and given != request.namespace:
+            raise bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request"
+            )
+        by = Manager(options.manager, "Apply")
+        after = applied(before, config, by, request.resource, now, force=options.force)
+        return self._store_change(request, before, after, options, now), False
+
     def _store_change(
         self, request: ResourceRequest, before: Obj, body: Obj, options: WriteOptions, now: datetime
     ) -> Obj:
@@ -137,9 +195,7 @@ class Writer:
         obj = copy.deepcopy(body)
         metadata: Obj = obj.setdefault("metadata", {})
         if metadata.get("name", name) != name:
-            raise bad_request(
-                f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
-            )
+            raise bad_request(_name_mismatch(metadata["name"], name))
         version, uid = metadata.get("resourceVersion"), metadata.get("uid")
         if version and version != meta(before)["resourceVersion"]:
             raise conflict(resource, name, _STALE)
@@ -163,20 +219,20 @@ class Writer:
         obj["metadata"]["resourceVersion"] = meta(before)["resourceVersion"]
         if obj == before:
             return before
-        _sign(obj, options, now)
+        if not options.apply:
+            obj = signed(before, obj, Manager(options.manager, "Update", request.subresource), resource, now)
         return obj if options.dry else self._store.replace(resource.storage, obj)
 
     def delete(self, request: ResourceRequest, body: Obj, options: WriteOptions, now: datetime) -> Obj:
         """Deletes the object and what it owns; a pod goes gracefully. Raises 404 and 409."""
         resource = request.resource
         found = self.get(resource, request.namespace, request.name)
-        wanted = body.get("preconditions") or {}
-        for key, real in (("uid", uid_of(found)), ("resourceVersion", meta(found)["resourceVersion"])):
-            if wanted.get(key) and wanted[key] != real:
-                word = "UID" if key == "uid" else "ResourceVersion"
-                both = f"{word} in precondition: {wanted[key]}, {word} in object meta: {real}"
-                why = f"Precondition failed: {both}"
-                raise conflict(resource, request.name, why)
+        check_preconditions(resource, found, body.get("preconditions") or {})
+        policy = body.get("propagationPolicy") or default_policy(resource)
+        if policy not in _POLICIES:
+            known = ", ".join(f'"{one}"' for one in _POLICIES)
+            why = f'Unsupported value: "{policy}": supported values: {known}'
+            raise invalid(resource, request.name, [("FieldValueNotSupported", why, "propagationPolicy")])
         grace = body.get("gracePeriodSeconds")
         if resource.qualified == "pods" and grace != 0 and found["spec"].get("nodeName"):
             return self._delete_gracefully(found, options, now)
@@ -189,7 +245,9 @@ class Writer:
             )
         if not options.dry:
             self._store.remove(resource.storage, request.namespace, request.name)
-            if body.get("propagationPolicy") != "Orphan":
+            if policy == "Orphan":
+                self._orphan(uid_of(found), request.namespace)
+            else:
                 self._collect(uid_of(found), request.namespace, now)
         if resource.qualified == "pods":
             return found
@@ -201,6 +259,17 @@ class Writer:
         if options.dry:
             return {**pod, "metadata": {**pod["metadata"], "deletionTimestamp": rfc3339(now)}}
         return mark_deleted(self._store, pod, now)
+
+    def _orphan(self, uid: str, namespace: str) -> None:
+        """The garbage collector: what the deleted object owned stays, and no longer names it."""
+        for resource in _CASCADE:
+            for obj in self._store.all(resource.storage, namespace):
+                owners = meta(obj).get("ownerReferences") or []
+                kept = [owner for owner in owners if owner["uid"] != uid]
+                if len(kept) < len(owners):
+                    metadata = {k: v for k, v in obj["metadata"].items() if k != "ownerReferences"}
+                    metadata |= {"ownerReferences": kept} if kept else {}
+                    self._store.replace(resource.storage, {**obj, "metadata": metadata})
 
     def _collect(self, uid: str, namespace: str, now: datetime) -> None:
         """The garbage collector: what the deleted object owned goes too."""
@@ -216,15 +285,14 @@ class Writer:
                 self._collect(uid_of(obj), namespace_of(obj), now)
 
 
-def _sign(obj: Obj, options: WriteOptions, now: datetime) -> None:
-    """Names the manager in managedFields; which fields it owns is left out."""
-    kept = [item for item in meta(obj).get("managedFields") or [] if item.get("manager") != options.manager]
-    entry = {
-        "manager": options.manager,
-        "operation": "Update",
-        "apiVersion": obj["apiVersion"],
-        "time": rfc3339(now),
-        "fieldsType": "FieldsV1",
-        "fieldsV1": {},
-    }
-    obj["metadata"]["managedFields"] = [*kept, entry]
+def check_preconditions(resource: Resource, found: Obj, wanted: Mapping[str, str]) -> None:
+    """Returns if the object is the one that is meant. Raises 409."""
+    for key, real in (("uid", uid_of(found)), ("resourceVersion", meta(found)["resourceVersion"])):
+        if wanted.get(key) and wanted[key] != real:
+            word = "UID" if key == "uid" else "ResourceVersion"
+            both = f"{word} in precondition: {wanted[key]}, {word} in object meta: {real}"
+            raise conflict(resource, name_of(found), f"Precondition failed: {both}")
+
+
+def _name_mismatch(given: str, name: str) -> str:
+    return f"the name of the object ({given}) does not match the name on the URL ({name})"

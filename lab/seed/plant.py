@@ -14,7 +14,7 @@ from lab.seed import flux
 from lab.seed.crds import definitions
 from lab.seed.files import read_yaml_folder
 from lab.seed.nodes import grow_node
-from lab.seed.workloads import Compact, grow
+from lab.seed.workloads import Compact, grow, has_kustomization
 from lab.simulation.cluster import Cluster
 from lab.simulation.deployments import new_replica_set, template_hash
 from lab.simulation.pods import new_pod
@@ -155,10 +155,7 @@ def _plant_flux(cluster: Cluster, spec: dict[str, Any], workloads: list[Compact]
     store_object(cluster, flux.git_repository(spec["url"], now))
     for name, url in spec["helm_repositories"].items():
         store_object(cluster, flux.helm_repository(name, url, now))
-    apps = [item for item in workloads if item.get("kind", "Deployment") not in ("Job", "Static")]
-    apps = [
-        item for item in apps if item["namespace"] not in ("kube-system", "flux-system") or item.get("chart")
-    ]
+    apps = [item for item in workloads if has_kustomization(item)]
     entries = [f"flux-system_{item['name']}_kustomize.toolkit.fluxcd.io_Kustomization" for item in apps]
     store_object(
         cluster,

@@ -33,6 +33,13 @@ def _labels(item: Compact) -> dict[str, str]:
     return labels
 
 
+def has_kustomization(item: Compact) -> bool:
+    """Whether Flux applies the workload from Git: what belongs to the machines and to Flux itself is not in there."""
+    if item.get("kind", "Deployment") in ("Job", "Static"):
+        return False
+    return item["namespace"] not in ("kube-system", "flux-system") or bool(item.get("chart"))
+
+
 def _metadata(item: Compact, name: str, created: datetime) -> Obj:
     labels = _labels(item)
     metadata: Obj = {"name": name, "namespace": item["namespace"], "creationTimestamp": rfc3339(created)}
@@ -46,6 +53,11 @@ def _metadata(item: Compact, name: str, created: datetime) -> Obj:
         metadata["annotations"] = {
             "meta.helm.sh/release-name": item["name"],
             "meta.helm.sh/release-namespace": item["namespace"],
+        }
+    elif has_kustomization(item):
+        labels |= {
+            "kustomize.toolkit.fluxcd.io/name": item["name"],
+            "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
         }
     metadata["labels"] = labels
     return metadata

@@ -21,7 +21,9 @@ _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 def template_hash(template: Obj) -> str:
     """A short hash of the pod template, in the letters that Kubernetes uses."""
-    text = json.dumps(template, sort_keys=True).encode()
+    # Labels or annotations that are empty are as none.
+    metadata = {key: value for key, value in (template.get("metadata") or {}).items() if value}
+    text = json.dumps({**template, "metadata": metadata}, sort_keys=True).encode()
     number = int.from_bytes(hashlib.sha256(text).digest()[:6], "big")
     letters = ""
     while len(letters) < 9:
@@ -90,7 +92,10 @@ class Deployments:
         return self._store.controlled_by("replicasets.apps", uid_of(deployment))
 
     def _sync(self, deployment: Obj, now: datetime) -> None:
-        if deployment["spec"].get("paused") or self._settled(deployment):
+        if deployment["spec"].get("paused"):
+            self._hold(deployment, now)
+            return
+        if self._settled(deployment):
             return
         digest = self._hash(deployment)
         owned = self._owned(deployment)
@@ -120,6 +125,16 @@ class Deployments:
                 self._scale(deployment, one, 0, now)
         latest = self._store.get("deployments.apps", namespace_of(deployment), name_of(deployment))
         self._write_status(latest or deployment, current, now)
+
+    def _hold(self, deployment: Obj, now: datetime) -> None:
+        """A paused deployment is still scaled, and rolls out nothing."""
+        owned = self._owned(deployment)
+        newest = max(owned, key=lambda one: int(one["metadata"]["annotations"][_REVISION]), default=None)
+        others = sum(one["spec"]["replicas"] for one in owned if one is not newest)
+        if newest is not None and not others:
+            newest = self._scale(deployment, newest, deployment["spec"].get("replicas", 1), now)
+        fresh = newest if newest is not None and name_of(newest).endswith(self._hash(deployment)) else None
+        self._write_status(deployment, fresh, now)
 
     def _annotate(self, deployment: Obj, revision: int) -> None:
         annotations = {**(deployment["metadata"].get("annotations") or {}), _REVISION: str(revision)}
@@ -197,6 +212,8 @@ class Deployments:
     def _progress(self, deployment: Obj, current: Obj | None, complete: bool, now: datetime) -> Obj:
         named = f'ReplicaSet "{name_of(current)}"' if current else f'Deployment "{name_of(deployment)}"'
         before = condition(deployment, "Progressing")
+        if deployment["spec"].get("paused"):
+            return _condition(deployment, "Progressing", "Unknown", "DeploymentPaused", "Deployment is paused", now)
         same = before is not None and before["message"].startswith(named)
         # A rollout that was complete stays so while its pods fail: only a new template restarts the clock.
         if complete or (before is not None and same and before["reason"] == "NewReplicaSetAvailable"):

@@ -8,7 +8,7 @@ from lab.events import Recorder, Source
 from lab.objects import Obj, condition_is, is_deleting, name_of, namespace_of
 from lab.simulation.podstatus import set_condition
 from lab.simulation.replicasets import mark_deleted
-from lab.simulation.scheduler import tolerates
+from lab.simulation.scheduler import UNSCHEDULABLE, tolerates
 from lab.simulation.world import World
 from lab.store import Store
 from lab.times import parse_instant, rfc3339, rfc3339_micro
@@ -28,9 +28,20 @@ class Nodes:
         for node in self._store.all("nodes"):
             died = self._world.dead_nodes.get(name_of(node))
             if died is None:
-                self._beat(node, now)
+                self._beat(self._cordon(node, now), now)
             elif now - died >= GRACE:
                 self._give_up(node, died + GRACE, now)
+
+    def _cordon(self, node: Obj, now: datetime) -> Obj:
+        """A node that takes no new pods has the taint that says so, and no longer when it does again."""
+        taints = node["spec"].get("taints") or []
+        kept = [one for one in taints if one["key"] != UNSCHEDULABLE["key"]]
+        if bool(node["spec"].get("unschedulable")) == (len(kept) < len(taints)):
+            return node
+        if node["spec"].get("unschedulable"):
+            kept = [*taints, {**UNSCHEDULABLE, "timeAdded": rfc3339(now)}]
+        spec = {key: value for key, value in node["spec"].items() if key != "taints"}
+        return self._store.replace("nodes", {**node, "spec": {**spec, **({"taints": kept} if kept else {})}})
 
     def _beat(self, node: Obj, now: datetime) -> None:
         lease = self._store.get("leases.coordination.k8s.io", "kube-node-lease", name_of(node))

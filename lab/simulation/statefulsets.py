@@ -24,12 +24,13 @@ def revision_name(owner: Obj) -> str:
 def keep_revision(store: Store, owner: Obj, now: datetime) -> str:
     """Stores the ControllerRevision of the owner's present template, if it is new; returns its name."""
     name = revision_name(owner)
-    if store.get("controllerrevisions.apps", namespace_of(owner), name) is None:
-        earlier = [
-            r
-            for r in store.all("controllerrevisions.apps", namespace_of(owner))
-            if r["metadata"]["ownerReferences"][0]["uid"] == owner["metadata"]["uid"]
-        ]
+    found = store.get("controllerrevisions.apps", namespace_of(owner), name)
+    earlier = store.controlled_by("controllerrevisions.apps", owner["metadata"]["uid"])
+    newest = max((r["revision"] for r in earlier), default=0)
+    if found is not None and found["revision"] < newest:
+        # A rollback: the template's old revision becomes the newest one.
+        store.replace("controllerrevisions.apps", {**found, "revision": newest + 1})
+    if found is None:
         store.add(
             "controllerrevisions.apps",
             {
@@ -43,7 +44,7 @@ def keep_revision(store: Store, owner: Obj, now: datetime) -> str:
                     "ownerReferences": [owner_reference(owner)],
                 },
                 "data": {"spec": {"template": copy.deepcopy(owner["spec"]["template"])}},
-                "revision": len(earlier) + 1,
+                "revision": newest + 1,
             },
         )
     return name

@@ -90,7 +90,8 @@ class Resources:
             every = sorted({n for r in known for n in (r.plural, r.kind.lower())})
             close = difflib.get_close_matches(wanted, every, n=3)
             hint = f"Did you mean {' or '.join(close)}?" if close else "resources_list needs a kind the cluster has."
-            raise NotFound(f"This cluster has no kind '{cap_bytes(clean(name), 60)}'.", hint=hint)
+            said = cap_bytes(" ".join(clean(name).split()), 60)
+            raise NotFound(f"This cluster has no kind '{said}'.", hint=hint)
         rivals = sorted({r.full_name for r in matches})
         if matches[0].group not in _BUILT_IN and len(rivals) > 1:
             raise InvalidInput(f"'{wanted}' is several kinds here: {', '.join(rivals)}.", hint="Name one in full.")
@@ -199,6 +200,11 @@ class Resources:
                 raise result
             found += result
         return found
+
+
+def is_built_in(resource: Resource) -> bool:
+    """Whether every API server brings this kind's group."""
+    return resource.group in _BUILT_IN
 
 
 def _aggregated(body: Mapping[str, Any]) -> list[Resource]:

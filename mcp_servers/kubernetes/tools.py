@@ -35,18 +35,16 @@ async def kubernetes_tools(
     """The cluster and its tools while the connection is open, with its `actions` or without. Raises
     `SettingsInvalid`."""
     async with open_cluster(settings) as cluster:
-        resources = Resources(cluster)
-        yield cluster, [*specs(resources), *(action_specs(resources) if actions else ())]
+        yield cluster, specs(Resources(cluster), actions=actions)
 
 
 def declared() -> list[ToolSpec]:
     """Every tool, to be read about: there is no cluster behind them."""
-    resources = Resources(cast(Cluster, None))
-    return [*specs(resources), *action_specs(resources)]
+    return specs(Resources(cast(Cluster, None)), actions=True)
 
 
-def specs(resources: Resources) -> list[ToolSpec]:
-    """Every tool that only reads."""
+def specs(resources: Resources, *, actions: bool = False) -> list[ToolSpec]:
+    """Every tool that reads, and with `actions` those that change something."""
     reading, pods, search, rollouts = (
         Reading(resources),
         Pods(resources),
@@ -67,4 +65,5 @@ def specs(resources: Resources) -> list[ToolSpec]:
         ToolSpec(rollouts.rollout_status),
         ToolSpec(rollouts.rollout_history),
         ToolSpec(search.lineage),
+        *(action_specs(resources) if actions else ()),
     ]

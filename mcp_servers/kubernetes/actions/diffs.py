@@ -6,11 +6,13 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from mcp_servers.kubernetes.actions.objects import KEY
+from mcp_servers.kubernetes.actions.objects import APPLIED_KEY, KEY
 from mcp_servers.kubernetes.masking import MASK, shown
-from mcp_servers.kubernetes.rendering import fit_text, to_yaml
+from mcp_servers.kubernetes.rendering import TEXT_LIMIT, to_yaml
+from opswarm.errors import InvalidInput
 
 CHANGED = "(masked, changes)"
+_FIRST = ("apiVersion", "kind", "metadata")
 _NOISE = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
 
 
@@ -18,20 +20,37 @@ def settled(obj: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of an API object without what changes by itself."""
     kept = {key: value for key, value in obj.items() if key != "status"}
     metadata = {k: v for k, v in (obj.get("metadata") or {}).items() if k not in _NOISE}
-    annotations = {k: v for k, v in (metadata.pop("annotations", None) or {}).items() if k != KEY}
+    annotations = {k: v for k, v in (metadata.pop("annotations", None) or {}).items() if k not in (KEY, APPLIED_KEY)}
     if annotations:
         metadata["annotations"] = annotations
     return {**kept, "metadata": metadata} if "metadata" in obj else kept
 
 
 def diff(before: Mapping[str, Any], after: Mapping[str, Any], names: tuple[str, str]) -> str:
-    """The lines that differ, with three around them; "" where nothing does. Masked values say when they change."""
+    """The lines that differ, with three around them; "" where nothing does. Masked values say when they change.
+
+    Raises `InvalidInput` for more than a person can be shown: nobody approves what was cut off.
+    """
     old, new = settled(before), settled(after)
     if old == new:
         return ""
-    texts = [to_yaml(v).splitlines() for v in (shown(old), _marked(shown(new), new, old))]
-    lines = difflib.unified_diff(texts[0], texts[1], *names, lineterm="")
-    return fit_text("\n".join(lines), "smaller changes")
+    texts = [_lines(value) for value in (shown(old), _marked(shown(new), new, old))]
+    text = "\n".join(difflib.unified_diff(texts[0], texts[1], *names, lineterm=""))
+    if len(text.encode()) > TEXT_LIMIT:
+        raise InvalidInput("The change is too large to be shown to a person.", hint="Make it in smaller steps.")
+    return text
+
+
+def _lines(obj: Mapping[str, Any]) -> list[str]:
+    """YAML whose keys are always in the same order, whatever the server's."""
+    ordered = {key: obj[key] for key in _FIRST if key in obj} | {key: obj[key] for key in sorted(obj)}
+    return to_yaml({key: _sorted(value) for key, value in ordered.items()}).splitlines() if obj else []
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
 def _marked(masked: Any, raw: Any, before: Any) -> Any:

@@ -20,12 +20,12 @@ from mcp_servers.kubernetes.actions.objects import (
     pod_path,
     probe,
 )
-from mcp_servers.kubernetes.actions.pods import MIRROR, emptydirs, evict, is_blocked, is_ending
+from mcp_servers.kubernetes.actions.pods import MIRROR, emptydirs, evict, is_ending
 from mcp_servers.kubernetes.actions.rights import Right, require
 from mcp_servers.kubernetes.actions.waiting import Time, watched
 from mcp_servers.kubernetes.answers import Refused
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
-from opswarm.errors import InvalidInput, NotFound
+from opswarm.errors import DeadlineExceeded, InvalidInput, NotFound, Unavailable
 from opswarm.guard.risk import Risk
 from opswarm.guard.targets import Verb
 from opswarm.mcp.tools import ToolSpec
@@ -85,25 +85,27 @@ class Draining:
         await patch(self._cluster, intent, {"spec": {"unschedulable": True}})
         end = self._by.clock() + _EVICTING
         waiting: list[Mapping[str, Any]] = list(intent.state["pods"])
-        evicted, why = 0, {}
+        evicted = 0
+        why: dict[str, str] = {}
         while waiting:
-            blocked = []
+            why = {}
             for pod in waiting:
                 try:
+                    if self._by.clock() > end:
+                        raise DeadlineExceeded("There was no time left for it.")
                     await evict(self._cluster, pod_path(pod["namespace"], pod["name"]), str(pod["uid"]))
                     evicted += 1
                 except NotFound:
                     continue
                 except Refused as error:
-                    if error.is_other_object:
-                        continue  # Another pod has the name by now; the one that was planned is gone.
-                    why[f"{pod['namespace']}/{pod['name']}"] = error.message
-                    blocked += [pod] if is_blocked(error) else []
-            waiting = blocked
+                    if not error.is_other_object:  # Else the one that was planned is gone.
+                        why[_place(pod)] = error.message
+                except (Unavailable, DeadlineExceeded) as error:
+                    why[_place(pod)] = f"Pod {_place(pod)}: {error.message}"
+            waiting = [pod for pod in waiting if _place(pod) in why]
             if not waiting or self._by.clock() + _BLOCKED_WAIT > end:
                 break
             await self._by.sleep(_BLOCKED_WAIT)
-            why = {}
         text = f"{intent.state['object']} is cordoned; {evicted} of {len(intent.state['pods'])} pods are evicted."
         return Done(" ".join([text, *list(why.values())[:3]]), {"evicted": evicted, "left": sorted(why)})
 
@@ -139,8 +141,12 @@ class Draining:
         for pod in intent.state["pods"]:
             obj = await look_at(self._cluster, pod_path(pod["namespace"], pod["name"]), str(pod["uid"]))
             if obj is not None and not (ending and is_ending(obj)):
-                left.append(f"{pod['namespace']}/{pod['name']}")
+                left.append(_place(pod))
         return left
+
+
+def _place(pod: Mapping[str, Any]) -> str:
+    return f"{pod['namespace']}/{pod['name']}"
 
 
 def _stays(pod: Found) -> bool:

@@ -1,4 +1,4 @@
-"""Reading a manifest from text that anybody may have written: one object of plain data, or why it is none.
+"""Reading a manifest from text that anybody may have written: one object of plain data, or a sentence why not.
 
 What two readers could read differently is refused, so that what is previewed is what is sent.
 """
@@ -22,7 +22,7 @@ _MOST_DEPTH = 24
 _META = frozenset({"name", "namespace", "labels", "annotations"})
 _FOREIGN = ("fluxcd.io", "argoproj.io", "argocd.argoproj.io", "opswarm.dev")
 _AMBIGUOUS = re.compile(
-    r"[-+]?0[0-9_]+|[-+]?0[xob][0-9a-fA-F_]+|yes|no|on|off|y|n|[-+]?[0-9]+(_[0-9]+)+|[-+]?[0-9]+(:[0-9]+)+", re.I
+    r"[-+]?0[0-9_]+|[-+]?0[xob][0-9a-fA-F_]+|yes|no|on|off|y|n|<<|=|[-+]?[0-9]+(_[0-9]+)+|[-+]?[0-9]+(:[0-9]+)+", re.I
 )
 """Plain scalars that YAML 1.1, which the cluster's own tools speak, does not read as YAML 1.2 does."""
 
@@ -43,14 +43,15 @@ def read_manifest(text: str) -> Manifest:
     """The one object in `text`, YAML or JSON. Raises `InvalidInput` with one sentence."""
     if len(text.encode("utf-8", errors="replace")) > MOST_BYTES:
         raise InvalidInput(f"The manifest is larger than {MOST_BYTES} bytes.")
-    if clean(text).replace("\n", "") != text.replace("\r\n", "\n").replace("\n", ""):
+    text = text.replace("\r\n", "\n")
+    if clean(text) != text:
         raise InvalidInput("The manifest has invisible or control characters in it.")
     body = _json(text) if text.lstrip().startswith("{") else _yaml(text)
     if not isinstance(body, dict):
         raise InvalidInput("The manifest is not an object with apiVersion, kind and metadata.")
     for value in _texts(body, 0):
         # An escape is as invisible as what it stands for.
-        if clean(value).replace("\n", "") != value.replace("\n", ""):
+        if clean(value) != value:
             raise InvalidInput("The manifest has invisible or control characters in it.")
     return _manifest(body)
 

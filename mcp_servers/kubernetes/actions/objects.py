@@ -21,6 +21,9 @@ from opswarm.guard.targets import Target, check_target
 KEY = "opswarm.dev/action"
 """The annotation that holds the idempotency key of the action that last changed an object."""
 
+APPLIED_KEY = "opswarm.dev/applied"
+"""The same of the last apply. An annotation of its own: what a patch set, an apply would have to take by force."""
+
 MANAGER = {"fieldManager": "opswarm"}
 """On every write: who the changed fields belong to."""
 
@@ -172,12 +175,12 @@ def changed(intent: Intent, error: Refused) -> InvalidInput:
     )
 
 
-async def probe(cluster: Cluster, intent: Intent) -> Happened:
+async def probe(cluster: Cluster, intent: Intent, annotation: str = KEY) -> Happened:
     """Whether the object carries the intent's key: written by the same patch as the effect."""
     obj = await look(cluster, intent)
     if obj is None:
         return Happened.UNKNOWN
-    key = ((obj.get("metadata") or {}).get("annotations") or {}).get(KEY, "")
+    key = ((obj.get("metadata") or {}).get("annotations") or {}).get(annotation, "")
     if key == intent.key:
         return Happened.YES
     # Another action has overwritten the key since: ours may have been there before.

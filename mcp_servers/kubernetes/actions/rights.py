@@ -29,7 +29,7 @@ def _each(group: str, resources: str, verbs: str) -> tuple[Right, ...]:
     return tuple(Right(group, resource, verb) for resource in resources.split() for verb in verbs.split())
 
 
-_REVISIONS = _each("apps", "replicasets controllerrevisions", "list")
+_REVISIONS = _each("apps", "replicasets controllerrevisions", "get list")
 _PODS = _each("", "pods", "get list")
 _EVICT = Right("", "pods", "create", "eviction")
 _WORKLOADS = _each("apps", "deployments statefulsets daemonsets", "get patch")

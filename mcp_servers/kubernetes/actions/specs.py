@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mcp_servers.kubernetes.actions.applying import Applying
 from mcp_servers.kubernetes.actions.cronjobs import CronJobs
 from mcp_servers.kubernetes.actions.draining import Draining
 from mcp_servers.kubernetes.actions.finished import Finished
@@ -31,6 +32,7 @@ def action_specs(resources: Resources, by: Time | None = None) -> list[ToolSpec]
         Draining(objects, clock),
         Finished(objects, clock),
         CronJobs(objects, clock),
+        Applying(objects, clock),
         Labelling(objects),
     )
     return [replace(spec, toolset=TOOLSET) for family in families for spec in family.specs()]
