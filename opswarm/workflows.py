@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import Context
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -107,8 +108,13 @@ async def _end() -> None:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
     # DBOS gave the loop threads of its own, which end with it; and it waits for them, while others have to go on.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="loop"))
-    await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=_CLOSE_SECONDS)
+    loop, threads = asyncio.get_running_loop(), ThreadPoolExecutor(thread_name_prefix="loop")
+    loop.set_default_executor(threads)
+    try:
+        await loop.run_in_executor(threads, partial(DBOS.destroy, workflow_completion_timeout_sec=_CLOSE_SECONDS))
+    finally:
+        # Whatever was still begun in it meanwhile has given the loop its threads once more.
+        loop.set_default_executor(threads)
 
 
 @contextmanager

@@ -41,6 +41,9 @@ MODEL_KEY = "opswarm/model"
 HISTORY_KEY = "opswarm/history"
 """In a request's metadata: the conversation before it, where the caller keeps it, as `{role, content}` objects."""
 
+MODEL_ASKS_KEY = "opswarm/model_asks"
+"""In a request's metadata, set by a door of ours: a model wrote the text, so it can't be a person's answer."""
+
 MOST_HISTORY = 24
 """Messages of such a conversation that are read, the newest."""
 

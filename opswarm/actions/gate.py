@@ -198,7 +198,8 @@ class Gate:
                 return Answer(_told(known), known, proposal)
             if proposal.state not in (State.APPROVED, State.USED):
                 return await self._unanswered(attempt, proposal)
-            self._grants.read(proposal.grant, proposal)
+            if self._grants.read(proposal.grant, proposal).state is not State.APPROVED:
+                raise PermissionDenied("What was signed is a no.", rule="approval.rejected")
         if not asked.dry_run:
             await self._control.check_action()
         self._decided(attempt, declared, ()).raise_for_denial()

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from opswarm import telemetry
 from opswarm.a2a.server import TurnInput
-from opswarm.a2a.wire import AGENT_KEY, HISTORY_KEY, MODEL_KEY
+from opswarm.a2a.wire import AGENT_KEY, HISTORY_KEY, MODEL_ASKS_KEY, MODEL_KEY
 from opswarm.actions.proposals import Proposal
 from opswarm.agent.events import ApprovalNeeded, Delegated, Event, Failed, Finished, TextDelta
-from opswarm.errors import AgentDown, InvalidInput, OpswarmError, Unavailable
+from opswarm.errors import AgentDown, InvalidInput, OpswarmError, PermissionDenied, Unavailable
 from opswarm.guard.exchange import Exchange
 from opswarm.mcp.client import bearer
 from opswarm.models.chat import ChatModel
@@ -80,6 +80,12 @@ class Delegation:
 
     async def _source(self, request: TurnInput, waits: Waits) -> AsyncGenerator[Event, None]:
         said = answers(request.text, request.metadata) if self._parking is not None else []
+        if said and request.metadata.get(MODEL_ASKS_KEY):
+            raise PermissionDenied(
+                "An approval can't be given through a tool that a model calls.",
+                hint="The person answers with `opswarm approve ID` or `opswarm reject ID`.",
+                rule="approval.person",
+            )
         if request.resumes is not None and self._parking is not None:
             return self._resumed(request, await self._parking.find(request.task_id), said, waits)
         if said and self._parking is not None:

@@ -144,7 +144,10 @@ class AgentTools:
         if named and named not in {e.name for e in self._directory.entries()}:
             known = ", ".join(e.name for e in self._directory.entries())
             raise NotFound(f"There is no agent '{cap_bytes(clean(agent), 60)}'.", hint=f"The agents are: {known}.")
-        metadata = {wire.AGENT_KEY: named} if named else {}
+        # The words are a desktop app's model's, whoever's token it is that it holds.
+        metadata: dict[str, Any] = {wire.MODEL_ASKS_KEY: True}
+        if named:
+            metadata[wire.AGENT_KEY] = named
         return await Asked.begin(self._engine, Call(question(task, context_id), owner, metadata))
 
     async def _told(self, asked: Asked, answer: _Answer, ctx: Context[Any, Any] | None) -> AsyncGenerator[None, None]:

@@ -345,3 +345,16 @@ async def test_what_cant_be_shown_whole_is_not_asked_about(tmp_path: Path) -> No
     async with house(tmp_path, Lamps(note="x" * 13_000)) as at:
         refused = await at.switch("hall")
     assert not refused.ok and "can't be shown" in refused.text
+
+
+async def test_attack_a_signed_no_is_not_turned_into_a_yes_in_the_database(tmp_path: Path) -> None:
+    import sqlite3
+
+    async with house(tmp_path) as at:
+        asked = await at.switch("hall")
+        assert asked.approval is not None
+        await at.answer(asked.approval.id, approve=False)
+        with sqlite3.connect(tmp_path / "data" / "lamps.db") as database:
+            database.execute("UPDATE proposals SET state = 'approved'")
+        refused = await at.switch("hall", proposal=asked.approval.id)
+    assert not refused.ok and "signed is a no" in refused.text and at.lamps.effects == 0
