@@ -57,7 +57,7 @@ async def test_an_object_that_took_the_name_since_the_plan_is_left_alone(stage: 
     act = await stage.plan(tool, **arguments)
     new = await replace(stage, path)
     revision = stage.lab.store.revision
-    with pytest.raises(InvalidInput, match="in the meantime|is gone; nothing was done"):
+    with pytest.raises(InvalidInput, match=r"in the meantime|is gone; nothing was done"):
         await act.perform()
     assert stage.lab.store.revision == revision
     assert await act.probe() is happened
