@@ -20,7 +20,7 @@ from mcp_servers.kubernetes.actions.objects import (
     pod_path,
     probe,
 )
-from mcp_servers.kubernetes.actions.pods import MIRROR, emptydirs, evict, is_ending
+from mcp_servers.kubernetes.actions.pods import MIRROR, emptydirs, evict, is_ending, is_over
 from mcp_servers.kubernetes.actions.rights import Right, require
 from mcp_servers.kubernetes.actions.waiting import Time, watched
 from mcp_servers.kubernetes.answers import Refused
@@ -143,7 +143,7 @@ class Draining:
         pods = await self._pods_on(str(intent.state["path"]).rpartition("/")[2])
         # What was ending when it was planned is no more in the plan than what came later, but it goes by itself.
         late = [pod for pod in pods if pod.uid not in planned and not (_stays(pod) or is_ending(pod.obj))]
-        return _OnNode([pod for pod in pods if pod.uid in planned], [pod for pod in late if not _is_over(pod)])
+        return _OnNode([pod for pod in pods if pod.uid in planned], [pod for pod in late if not is_over(pod.obj)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,18 +163,14 @@ def _stays(pod: Found) -> bool:
     return MIRROR in pod.annotations or (controller is not None and controller.get("kind") == "DaemonSet")
 
 
-def _is_over(pod: Found) -> bool:
-    return pod.status.get("phase") in ("Succeeded", "Failed")
-
-
 def _refuse(pods: Sequence[Found], unmanaged: bool, emptydir_data: bool) -> None:
     """Raises `InvalidInput` naming the pods that only an argument lets go."""
-    alone = [p for p in pods if p.controller is None and not _is_over(p)]
+    alone = [p for p in pods if p.controller is None and not is_over(p.obj)]
     if alone and not unmanaged:
         raise InvalidInput(
             f"Nothing makes these pods again: {_named(alone)}.", hint="Say unmanaged=true to evict them."
         )
-    holding = [p for p in pods if emptydirs(p.obj) and not _is_over(p)]
+    holding = [p for p in pods if emptydirs(p.obj) and not is_over(p.obj)]
     if holding and not emptydir_data:
         raise InvalidInput(
             f"These pods would lose what is in their emptyDir volumes: {_named(holding)}.",
@@ -189,7 +185,7 @@ def _named(pods: Sequence[Found]) -> str:
 
 def _line(pod: Found) -> str:
     notes = []
-    if pod.controller is None and not _is_over(pod):
+    if pod.controller is None and not is_over(pod.obj):
         notes.append("nothing makes it again")
     if local := emptydirs(pod.obj):
         notes.append(f"loses emptyDir {', '.join(local)}")
