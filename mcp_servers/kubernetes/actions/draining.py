@@ -6,6 +6,7 @@ Only the Eviction API is used, never a deletion. Pods of DaemonSets and mirror p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -15,12 +16,11 @@ from mcp_servers.kubernetes.actions.objects import (
     Name,
     Objects,
     look,
-    look_at,
     patch,
     pod_path,
     probe,
 )
-from mcp_servers.kubernetes.actions.pods import MIRROR, emptydirs, evict, is_ending
+from mcp_servers.kubernetes.actions.pods import MIRROR, emptydirs, evict, is_ending, is_over
 from mcp_servers.kubernetes.actions.rights import Right, require
 from mcp_servers.kubernetes.actions.waiting import Time, watched
 from mcp_servers.kubernetes.answers import Refused
@@ -59,6 +59,8 @@ class Draining:
         await self._objects.require(found, "patch")
         await require(self._cluster, (Right("", "pods", "list"), Right("", "pods", "create", "eviction")), "")
         pods = await self._pods_on(found.name)
+        if len(pods) > _MOST_PODS:
+            raise InvalidInput(f"{found} has {len(pods)} pods; at most {_MOST_PODS} are evicted in one drain.")
         kept = [pod for pod in pods if _stays(pod)]
         going = [pod for pod in pods if not _stays(pod) and not pod.meta.get("deletionTimestamp")]
         _refuse(going, unmanaged, delete_emptydir_data)
@@ -77,8 +79,6 @@ class Draining:
     async def _pods_on(self, node: str) -> list[Found]:
         resource = await self._objects.resources.find("pods")
         items = await self._objects.resources.list_all("pods", field_selector=f"spec.nodeName={node}")
-        if len(items) > _MOST_PODS:
-            raise InvalidInput(f"There are {len(items)} pods on {node}; at most {_MOST_PODS} are evicted in one drain.")
         return [Found(resource, item) for item in items]
 
     async def _perform(self, intent: Intent) -> Done:
@@ -114,7 +114,8 @@ class Draining:
         if happened is not Happened.YES:
             return happened
         # The key says that it began. Whether it came to its end the pods say.
-        return Happened.UNKNOWN if await self._left(intent, ending=True) else Happened.YES
+        staying = [pod for pod in (await self._now(intent)).planned if not is_ending(pod.obj)]
+        return Happened.UNKNOWN if staying else Happened.YES
 
     async def _verify(self, intent: Intent) -> Verification:
         node = intent.state["object"]
@@ -123,26 +124,34 @@ class Draining:
             obj = await look(self._cluster, intent)
             if obj is None:
                 return Verification(False, f"{node} is gone.")
+            now = await self._now(intent)
+            if now.planned:
+                # Those on their way out need only time; one that was never evicted does not go by itself.
+                ok = None if all(is_ending(pod.obj) for pod in now.planned) else False
+                return Verification(ok, f"{node} still has {len(now.planned)} of its pods: {_named(now.planned)}.")
+            if now.late:
+                text = f"{node} is rid of the pods that were planned, but these came since: {_named(now.late)}."
+                return Verification(False, text)
             cordoned = bool((obj.get("spec") or {}).get("unschedulable"))
-            left = await self._left(intent, ending=False)
-            if not left:
-                text = f"{node} is drained{'' if cordoned else ', but takes new pods again'}."
-                return Verification(cordoned, text)
-            named = ", ".join(left[:_MOST_NAMED]) + (" and more" if len(left) > _MOST_NAMED else "")
-            # Those on their way out need only time; one that was never evicted does not go by itself.
-            staying = await self._left(intent, ending=True)
-            return Verification(False if staying else None, f"{node} still has {len(left)} of its pods: {named}.")
+            return Verification(cordoned, f"{node} is drained{'' if cordoned else ', but takes new pods again'}.")
 
         return await watched(seen, _WAIT, self._by)
 
-    async def _left(self, intent: Intent, *, ending: bool) -> list[str]:
-        """The planned pods that are still there; with `ending`, without those on their way out."""
-        left = []
-        for pod in intent.state["pods"]:
-            obj = await look_at(self._cluster, pod_path(pod["namespace"], pod["name"]), str(pod["uid"]))
-            if obj is not None and not (ending and is_ending(obj)):
-                left.append(_place(pod))
-        return left
+    async def _now(self, intent: Intent) -> _OnNode:
+        """The pods that a drain is about, of those that are on its node now."""
+        planned = {str(pod["uid"]) for pod in intent.state["pods"]}
+        pods = await self._pods_on(str(intent.state["path"]).rpartition("/")[2])
+        # What was ending when it was planned is no more in the plan than what came later, but it goes by itself.
+        late = [pod for pod in pods if pod.uid not in planned and not (_stays(pod) or is_ending(pod.obj))]
+        return _OnNode([pod for pod in pods if pod.uid in planned], [pod for pod in late if not is_over(pod.obj)])
+
+
+@dataclass(frozen=True, slots=True)
+class _OnNode:
+    """Pods of a node: those that a drain was to evict, and those that came since it was planned."""
+
+    planned: Sequence[Found]
+    late: Sequence[Found]
 
 
 def _place(pod: Mapping[str, Any]) -> str:
@@ -154,18 +163,14 @@ def _stays(pod: Found) -> bool:
     return MIRROR in pod.annotations or (controller is not None and controller.get("kind") == "DaemonSet")
 
 
-def _is_over(pod: Found) -> bool:
-    return pod.status.get("phase") in ("Succeeded", "Failed")
-
-
 def _refuse(pods: Sequence[Found], unmanaged: bool, emptydir_data: bool) -> None:
     """Raises `InvalidInput` naming the pods that only an argument lets go."""
-    alone = [p for p in pods if p.controller is None and not _is_over(p)]
+    alone = [p for p in pods if p.controller is None and not is_over(p.obj)]
     if alone and not unmanaged:
         raise InvalidInput(
             f"Nothing makes these pods again: {_named(alone)}.", hint="Say unmanaged=true to evict them."
         )
-    holding = [p for p in pods if emptydirs(p.obj) and not _is_over(p)]
+    holding = [p for p in pods if emptydirs(p.obj) and not is_over(p.obj)]
     if holding and not emptydir_data:
         raise InvalidInput(
             f"These pods would lose what is in their emptyDir volumes: {_named(holding)}.",
@@ -180,7 +185,7 @@ def _named(pods: Sequence[Found]) -> str:
 
 def _line(pod: Found) -> str:
     notes = []
-    if pod.controller is None and not _is_over(pod):
+    if pod.controller is None and not is_over(pod.obj):
         notes.append("nothing makes it again")
     if local := emptydirs(pod.obj):
         notes.append(f"loses emptyDir {', '.join(local)}")

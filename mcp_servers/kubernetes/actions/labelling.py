@@ -9,6 +9,7 @@ from pydantic import Field
 
 from mcp_servers.kubernetes.actions.objects import Found, Name, Objects, look, patch, probe
 from mcp_servers.kubernetes.actions.ownership import owner_of
+from mcp_servers.kubernetes.resources import is_built_in
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
 from opswarm.errors import InvalidInput, PermissionDenied
 from opswarm.guard.risk import Risk
@@ -16,16 +17,17 @@ from opswarm.guard.targets import Verb
 from opswarm.guard.untrusted import cap_bytes, clean
 from opswarm.mcp.tools import ToolSpec
 
-RESERVED = ("kubernetes.io", "k8s.io", "fluxcd.io", "argoproj.io", "opswarm.dev")
-"""Domains whose keys steer the cluster itself, its GitOps controllers, or us. Their subdomains too."""
+RESERVED = ("kubernetes.io", "k8s.io", "fluxcd.io", "argoproj.io", "helm.sh", "cattle.io", "opswarm.dev")
+"""Domains whose keys steer the cluster itself, what applies its objects from Git, Helm or a node, or us. Their
+subdomains too."""
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _DOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 _LONGEST = 4_096
 
-_LABELS_STEER = frozenset({"Node", "Pod"})
-"""Kinds whose labels others select by: a Service loses a pod, a pod its node."""
+_LABELS_STEER = frozenset({"Node", "Pod", "ReplicaSet", "ControllerRevision"})
+"""Kinds whose labels others select by: a Service loses a pod, a pod its node, a workload its pods or its history."""
 _ANNOTATIONS_STEER = frozenset({"Node", "Pod", "Service", "Ingress"})
 """Kinds whose annotations set up what traffic goes through."""
 
@@ -77,6 +79,7 @@ class Labelling:
     async def _plan(self, found: Found, verb: Verb, risk: Risk, key: str, value: str | None) -> Plan:
         field = "labels" if verb is Verb.LABEL else "annotations"
         word = field.removesuffix("s")
+        custom = not is_built_in(found.resource)
         before = (found.labels if verb is Verb.LABEL else found.annotations).get(key)
         if before == value:
             now = f"has no {word} {key}" if value is None else f"has the {word} {key}={_quoted(value)} already"
@@ -84,10 +87,14 @@ class Labelling:
         await self._objects.require(found, "patch")
         did = f"Remove the {word} {key} from" if value is None else f"Set the {word} {key} of"
         lines = [f"Before: {'not set' if before is None else _quoted(before)}"]
-        lines += [] if value is None else [f"After: {_quoted(value)}"]
+        # Whole: nobody approves what was cut off.
+        lines += [] if value is None else [f"After: {value!r}"]
+        if custom:
+            lines.append(f"A {found.resource.kind} is a custom kind: its controller may act on it.")
         if owner := owner_of(found):
             lines.append(owner.puts_back(f"the {word}"))
         state = found.state(field=field, key=key, value=value)
+        risk = Risk.RISKY if custom else risk
         return Plan(f"{did} {found}.", (found.target(verb),), risk, "\n".join(lines), state)
 
     async def _perform(self, intent: Intent) -> Done:

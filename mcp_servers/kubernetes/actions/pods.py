@@ -61,7 +61,10 @@ class PodActions:
 
     async def _plan(self, found: Found, verb: Verb, summary: str) -> Plan:
         lines, path, controller = [], "", found.controller
-        if controller is None:
+        over = controller is not None and controller.get("kind") == "Job" and is_over(found.obj)
+        if over:
+            lines.append("It has ended; its logs go with it.")
+        elif controller is None:
             lines.append("It has no controller: nothing makes it again.")
         else:
             lines.append(f"{said(controller.get('kind'))} {said(controller.get('name'))} makes a new one.")
@@ -69,7 +72,7 @@ class PodActions:
         lines += [f"Node: {said(node)}"] if (node := found.spec.get("nodeName")) else []
         if local := emptydirs(found.obj):
             lines.append(f"What is in its emptyDir volumes is lost: {', '.join(local)}.")
-        risk = Risk.SAFE if controller else Risk.RISKY
+        risk = Risk.SAFE if controller and not over else Risk.RISKY
         return Plan(summary, (found.target(verb),), risk, "\n".join(lines), found.state(controller=path))
 
     async def _path(self, controller: Mapping[str, Any], namespace: str) -> str:
@@ -116,6 +119,11 @@ class PodActions:
 def is_ending(pod: Mapping[str, Any] | None) -> bool:
     """Whether a pod is gone (None) or on its way."""
     return pod is None or bool((pod.get("metadata") or {}).get("deletionTimestamp"))
+
+
+def is_over(pod: Mapping[str, Any]) -> bool:
+    """Whether all that ran in a pod has ended, so that nothing is disrupted when it goes."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
 def emptydirs(pod: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from opswarm.actions.action import Happened
@@ -107,3 +109,45 @@ async def test_a_long_name_still_makes_a_jobs_name(stage: Stage) -> None:
     )
     done = await (await stage.plan("trigger_cronjob", name=name, namespace="default")).perform()
     assert len(done.after["job"]) <= 63
+
+
+async def test_two_tries_at_the_same_instant_make_one_job(stage: Stage) -> None:
+    before = await stage.names(JOBS)
+    act = await stage.plan("trigger_cronjob", **CRON)
+    first, second = await asyncio.gather(act.perform(), act.perform())
+    assert first == second
+    assert len(await stage.names(JOBS)) == len(before) + 1
+
+
+async def test_a_job_of_that_name_which_is_not_ours_is_not_taken_for_it(stage: Stage) -> None:
+    act = await stage.plan("trigger_cronjob", **CRON)
+    made = (await act.perform()).after["job"]
+    await stage.merge(f"{JOBS}/{made}", {"metadata": {"annotations": {"opswarm.dev/action": "another"}}})
+    assert await act.probe() is Happened.UNKNOWN
+    with pytest.raises(InvalidInput, match="already exists"):
+        await act.perform()
+
+
+async def test_a_job_that_is_still_running_is_not_cleared_away(stage: Stage) -> None:
+    made = (await (await stage.plan("trigger_cronjob", **CRON)).perform()).after["job"]
+    stage.run(2)
+    refused = await stage.refused("delete_finished", kind="Job", namespace="media", names=[made])
+    assert f"Job media/{made} has not ended" in str(refused)
+
+
+async def test_one_that_is_running_keeps_all_that_were_named_with_it(stage: Stage) -> None:
+    made = (await (await stage.plan("trigger_cronjob", **CRON)).perform()).after["job"]
+    names = ["recyclarr-29401680", made]
+    assert "has not ended" in str(await stage.refused("delete_finished", kind="Job", namespace="media", names=names))
+    assert not await stage.gone(f"{JOBS}/recyclarr-29401680")
+
+
+async def test_a_job_that_was_replaced_in_a_list_stops_it_and_says_what_went_before(stage: Stage) -> None:
+    jobs = "/apis/batch/v1/namespaces/database/jobs"
+    names = ["postgres-backup-29401620", "schema-migrate"]
+    act = await stage.plan("delete_finished", kind="Job", namespace="database", names=names)
+    act.intent.state["objects"][1]["uid"] = "00000000-0000-4000-8000-000000000000"
+    done = await act.perform()
+    assert done.after == {"deleted": ["Job database/postgres-backup-29401620"]}
+    assert "Job database/schema-migrate was replaced in the meantime; it was left alone." in done.text
+    assert not await stage.gone(f"{jobs}/schema-migrate")

@@ -77,3 +77,41 @@ async def test_what_the_limits_forbid_is_refused(stage: Stage, kind: str, name: 
 
 async def test_what_is_so_already_is_refused(stage: Stage) -> None:
     assert "has no label team" in str(await stage.refused("label", **SONARR, key="team", remove=True))
+
+
+@pytest.mark.parametrize("tool", ["label", "annotate"])
+async def test_a_custom_kind_is_risky_since_its_controller_may_act_on_any_key(stage: Stage, tool: str) -> None:
+    act = await stage.plan(tool, kind="HelmRelease", name="sonarr", namespace="media", key="team", value="x")
+    assert act.plan.risk is Risk.RISKY
+    assert "its controller may act on it" in act.plan.preview
+
+
+async def test_a_label_by_which_a_controller_knows_its_own_is_risky(stage: Stage) -> None:
+    name, *_ = await stage.names("/apis/apps/v1/namespaces/media/replicasets")
+    act = await stage.plan("label", kind="ReplicaSet", name=name, namespace="media", key="team", value="x")
+    assert act.plan.risk is Risk.RISKY
+
+
+@pytest.mark.parametrize(
+    "key", ["meta.helm.sh/release-name", "helm.sh/resource-policy", "objectset.rio.cattle.io/hash", "HELM.SH/x"]
+)
+async def test_keys_by_which_helm_and_k3s_own_an_object_are_refused(stage: Stage, key: str) -> None:
+    for tool in ("label", "annotate"):
+        assert isinstance(await stage.refused(tool, **SONARR, key=key, value="x"), (PermissionDenied, InvalidInput))
+
+
+async def test_a_long_value_is_shown_whole_so_that_nothing_is_approved_unseen(stage: Stage) -> None:
+    value = "a harmless beginning\n" + "x" * 3_000 + "\nand an end"
+    act = await stage.plan("annotate", **SONARR, key="team", value=value)
+    after = act.plan.preview.splitlines()[1]
+    assert after == f"After: {value!r}" and after.endswith("\\nand an end'")
+    await act.perform()
+    assert (await act.verify()).ok is True
+    assert (await stage.get(PATH))["metadata"]["annotations"]["team"] == value
+
+
+async def test_what_another_hand_took_away_again_is_seen(stage: Stage) -> None:
+    act = await stage.plan("label", **SONARR, key="team", value="media")
+    await act.perform()
+    await stage.merge(PATH, {"metadata": {"labels": {"team": None}}})
+    assert ((await act.verify()).ok, (await act.verify()).text) == (False, "team is not set.")

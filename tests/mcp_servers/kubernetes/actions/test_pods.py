@@ -90,3 +90,22 @@ async def test_a_pod_that_is_ending_is_not_ended_twice(stage: Stage) -> None:
     (name,) = await named(stage, "media", "sonarr")
     await stage.http.delete(f"/api/v1/namespaces/media/pods/{name}")
     assert "is ending already" in str(await stage.refused("delete_pod", name=name, namespace="media"))
+
+
+async def test_a_pod_that_ended_with_its_job_is_not_said_to_come_again(stage: Stage) -> None:
+    jobs = "/api/v1/namespaces/media/pods"
+    (name,) = await stage.names(jobs, labelSelector="job-name=recyclarr-29401680")
+    act = await stage.plan("delete_pod", name=name, namespace="media")
+    assert act.plan.risk is Risk.RISKY
+    assert "makes a new one" not in act.plan.preview and "It has ended; its logs go with it." in act.plan.preview
+    await act.perform()
+    stage.run(4)
+    assert await stage.names(jobs, labelSelector="job-name=recyclarr-29401680") == []
+
+
+async def test_what_a_node_runs_from_a_file_is_neither_deleted_nor_evicted(stage: Stage) -> None:
+    body = lone()
+    body["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "f00"}
+    await stage.create(PODS, body)
+    for tool in ("delete_pod", "evict_pod"):
+        assert "comes back as it is" in str(await stage.refused(tool, name="alone", namespace="network"))
