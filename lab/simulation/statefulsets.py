@@ -62,24 +62,27 @@ class StatefulSets:
         revision = keep_revision(self._store, found, now)
         wanted = found["spec"].get("replicas", 1)
         named = {name_of(pod): pod for pod in owned_pods(self._store, found)}
-        if not self._complete(found, named, revision, now):
+        if self._is_complete(found, named, revision, now):
             self._update(found, named, revision, now)
         for name, pod in named.items():
             if int(name.rsplit("-", 1)[1]) >= wanted and not is_deleting(pod):
                 mark_deleted(self._store, pod, now)
         self._write_status(found, revision)
 
-    def _complete(self, found: Obj, named: dict[str, Obj], revision: str, now: datetime) -> bool:
-        """Makes the lowest pod that is missing; says whether one is. In order, each waits for those before it."""
+    def _is_complete(self, found: Obj, named: dict[str, Obj], revision: str, now: datetime) -> bool:
+        """Makes the lowest pod that is missing. Says whether all are there and, kept in order, up.
+
+        So one that never gets ready holds everything up, a rollback too, until somebody deletes it: as in the real one.
+        """
         ordered = found["spec"].get("podManagementPolicy", "OrderedReady") == "OrderedReady"
         for number in range(found["spec"].get("replicas", 1)):
             pod = named.get(f"{name_of(found)}-{number}")
             if pod is None:
                 self._create(found, number, revision, now)
-                return True
+                return False
             if is_deleting(pod) or (ordered and not condition_is(pod, "Ready")):
-                return any(f"{name_of(found)}-{n}" not in named for n in range(found["spec"].get("replicas", 1)))
-        return False
+                return False
+        return True
 
     def _update(self, found: Obj, named: dict[str, Obj], revision: str, now: datetime) -> None:
         """Replaces the highest pod of an old revision, once those above it are up; none below the partition."""
