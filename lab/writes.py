@@ -16,6 +16,7 @@ from lab.objects import Obj, is_deleting, meta, name_of, namespace_of, uid_of
 from lab.patches import APPLY, apply_patch
 from lab.registry import RESOURCES, Resource, by_key
 from lab.requests import ResourceRequest, is_true
+from lab.schemas import check_applied, check_strictly
 from lab.simulation.pods import admitted_spec, qos_class, suffix
 from lab.simulation.quota import quota_refusal
 from lab.simulation.replicasets import mark_deleted
@@ -43,12 +44,16 @@ _SERVER_OWNED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGrace
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """`dry` stores nothing; `manager` is named in managedFields; `force` takes fields in an `apply`."""
+    """`dry` stores nothing; `manager` is named in managedFields; `force` takes fields in an `apply`.
+
+    `strict` refuses fields that are not known.
+    """
 
     dry: bool
     manager: str
     apply: bool = False
     force: bool = False
+    strict: bool = False
 
 
 def read_write_options(query: Mapping[str, str], user_agent: str, media: str = "") -> WriteOptions:
@@ -64,7 +69,8 @@ def read_write_options(query: Mapping[str, str], user_agent: str, media: str = "
         raise _bad_options("FieldValueRequired", "Required value: is required for apply patch", "fieldManager")
     if force and not apply:
         raise _bad_options("FieldValueForbidden", "Forbidden: may not be specified for non-apply patch", "force")
-    return WriteOptions(dry == "All", manager or user_agent.split("/")[0] or "unknown", apply, force)
+    strict = query.get("fieldValidation") == "Strict"
+    return WriteOptions(dry == "All", manager or user_agent.split("/")[0] or "unknown", apply, force, strict)
 
 
 def _bad_options(reason: str, message: str, field: str) -> ApiError:
@@ -93,6 +99,8 @@ class Writer:
         """Stores what the client sent. Raises 400, 403, 404, 409 and 422."""
         resource = request.resource
         self._check_type(resource, body)
+        if options.strict and not options.apply:
+            check_strictly(body)
         obj = copy.deepcopy(as_stored(body, resource))
         metadata: Obj = obj.setdefault("metadata", {})
         for key in ("uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "generation"):
@@ -154,6 +162,8 @@ class Writer:
         """Replaces the object (or only its status). Raises 400, 404, 409 and 422."""
         before = self.get(request.resource, request.namespace, request.name)
         self._check_type(request.resource, body)
+        if options.strict:
+            check_strictly(body)
         return self._store_change(request, before, as_stored(body, request.resource), options, now)
 
     def patch(
@@ -174,6 +184,7 @@ class Writer:
             raise bad_request("metadata.managedFields must be nil")
         if config["metadata"].setdefault("name", request.name) != request.name:
             raise bad_request(_name_mismatch(config["metadata"]["name"], request.name))
+        check_applied(config)
         before = self._store.get(request.resource.storage, request.namespace, request.name)
         if before is None:
             if uid := config["metadata"].get("uid"):

@@ -6,7 +6,7 @@ import copy
 from datetime import datetime
 
 from lab.events import Recorder, Source
-from lab.objects import Obj, is_deleting, name_of, namespace_of, owner_reference
+from lab.objects import Obj, condition_is, is_deleting, name_of, namespace_of, owner_reference
 from lab.simulation.deployments import template_hash
 from lab.simulation.pods import new_pod
 from lab.simulation.replicasets import active, mark_deleted, owned_pods, ready
@@ -62,20 +62,43 @@ class StatefulSets:
         revision = keep_revision(self._store, found, now)
         wanted = found["spec"].get("replicas", 1)
         named = {name_of(pod): pod for pod in owned_pods(self._store, found)}
-        for number in range(wanted):
-            name = f"{name_of(found)}-{number}"
-            if name in named:
-                pod = named[name]
-                if not is_deleting(pod) and pod["metadata"]["labels"].get(REVISION) != revision:
-                    mark_deleted(self._store, pod, now)
-                    break
-                continue
-            self._create(found, number, revision, now)
-            break
+        if self._is_complete(found, named, revision, now):
+            self._update(found, named, revision, now)
         for name, pod in named.items():
             if int(name.rsplit("-", 1)[1]) >= wanted and not is_deleting(pod):
                 mark_deleted(self._store, pod, now)
         self._write_status(found, revision)
+
+    def _is_complete(self, found: Obj, named: dict[str, Obj], revision: str, now: datetime) -> bool:
+        """Makes the lowest pod that is missing. Says whether all are there and, kept in order, up.
+
+        So one that never gets ready holds everything up, a rollback too, until somebody deletes it: as in the real one.
+        """
+        ordered = found["spec"].get("podManagementPolicy", "OrderedReady") == "OrderedReady"
+        for number in range(found["spec"].get("replicas", 1)):
+            pod = named.get(f"{name_of(found)}-{number}")
+            if pod is None:
+                self._create(found, number, revision, now)
+                return False
+            if is_deleting(pod) or (ordered and not condition_is(pod, "Ready")):
+                return False
+        return True
+
+    def _update(self, found: Obj, named: dict[str, Obj], revision: str, now: datetime) -> None:
+        """Replaces the highest pod of an old revision, once those above it are up; none below the partition."""
+        strategy = found["spec"].get("updateStrategy") or {}
+        if strategy.get("type") == "OnDelete":
+            return
+        first = int((strategy.get("rollingUpdate") or {}).get("partition") or 0)
+        for number in reversed(range(first, found["spec"].get("replicas", 1))):
+            pod = named[f"{name_of(found)}-{number}"]
+            if is_deleting(pod):
+                return
+            if pod["metadata"]["labels"].get(REVISION) != revision:
+                mark_deleted(self._store, pod, now)
+                return
+            if not condition_is(pod, "Ready"):
+                return
 
     def _create(self, found: Obj, number: int, revision: str, now: datetime) -> None:
         name = f"{name_of(found)}-{number}"
@@ -100,15 +123,18 @@ class StatefulSets:
 
     def _write_status(self, found: Obj, revision: str) -> None:
         pods = active(owned_pods(self._store, found))
-        up = len(ready(pods))
+        up, wanted = len(ready(pods)), found["spec"].get("replicas", 1)
+        fresh = sum(1 for pod in pods if pod["metadata"]["labels"].get(REVISION) == revision)
+        before = (found.get("status") or {}).get("currentRevision", revision)
+        current = revision if fresh == len(pods) == wanted and up == wanted else before
         status = {
             "observedGeneration": found["metadata"].get("generation", 1),
             "replicas": len(pods),
             "readyReplicas": up,
             "availableReplicas": up,
-            "currentReplicas": len(pods),
-            "updatedReplicas": len(pods),
-            "currentRevision": revision,
+            "currentReplicas": sum(1 for pod in pods if pod["metadata"]["labels"].get(REVISION) == current),
+            "updatedReplicas": fresh,
+            "currentRevision": current,
             "updateRevision": revision,
             "collisionCount": 0,
         }

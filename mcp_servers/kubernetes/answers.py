@@ -60,6 +60,15 @@ class Refused(InvalidInput):
         )
 
 
+class Broke(Unavailable):
+    """The API server answered that it failed. `said` is its sentence, "" where it gave none."""
+
+    def __init__(self, message: str, *, hint: str, status: int, said: str) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.said = said
+
+
 class Busy(OpswarmError):
     """A failure that asking again may cure; `wait` in seconds."""
 
@@ -92,9 +101,11 @@ def failure(status: int, text: str, unavailable: Unavailable, retry_after: str |
     if status in (400, 405, 406, 409, 415, 422) or any(c.reason == "DisruptionBudget" for c in causes):
         text = f"The API server refused the request: {message}"
         return Refused(text, status=status, reason=str(body.get("reason") or ""), causes=causes)
-    error = Unavailable(
+    error = Broke(
         f"{unavailable.message.removesuffix('.')} answered HTTP {status}{f': {said}' if said else ''}.",
         hint=unavailable.hint,
+        status=status,
+        said=said,
     )
     return Busy(error, _seconds(retry_after)) if status in (429, 500, 502, 503, 504) else error
 

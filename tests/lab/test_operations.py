@@ -38,6 +38,21 @@ async def test_a_restart_replaces_every_pod(start: Start) -> None:
     assert len(after) == 2 and not before.keys() & after.keys()
 
 
+async def test_a_stateful_set_is_restarted_from_its_last_pod_and_stops_at_one_that_fails(start: Start) -> None:
+    served = await start()
+    before = {name: uid for uid, name in (await pods(served, "database", "postgres")).items()}
+    broken = {"name": "postgres", "image": "ghcr.io/cloudnative-pg/postgresql:17.6", "command": ["false"]}
+    missing = {"configMapRef": {"name": "not-there"}}
+    containers = [{**broken, "envFrom": [missing]}]
+    await merge(served, POSTGRES, {"spec": {"template": {"spec": {"containers": containers}}}})
+    served.run(60)
+    after = {name: uid for uid, name in (await pods(served, "database", "postgres")).items()}
+    assert after["postgres-0"] == before["postgres-0"] and after["postgres-1"] != before["postgres-1"]
+    status = (await served.get(POSTGRES))["status"]
+    assert (status["readyReplicas"], status["updatedReplicas"]) == (1, 1)
+    assert status["currentRevision"] != status["updateRevision"]
+
+
 async def test_a_rollback_makes_the_old_revision_the_newest(start: Start) -> None:
     served = await start()
     revisions = "/apis/apps/v1/namespaces/database/controllerrevisions"

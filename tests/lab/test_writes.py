@@ -170,3 +170,11 @@ async def test_deleting_a_deployment_takes_its_replica_sets_and_pods(start: Star
     selector = "app.kubernetes.io/name=sonarr"
     assert await served.names("/apis/apps/v1/namespaces/media/replicasets", labelSelector=selector) == []
     assert await served.names("/api/v1/namespaces/media/pods", labelSelector=selector) == []
+
+
+async def test_a_misspelt_field_is_refused_where_validation_is_strict(start: Start) -> None:
+    served = await start()
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "dat": {}}
+    refused = await served.http.post(CONFIGS, json=body, params={"fieldValidation": "Strict"})
+    assert refused.status_code == 400 and 'strict decoding error: unknown field "dat"' in refused.json()["message"]
+    assert (await served.http.post(CONFIGS, json=body)).status_code == 201

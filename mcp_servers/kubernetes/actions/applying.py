@@ -17,7 +17,7 @@ from mcp_servers.kubernetes.actions.privileges import privileges, service_accoun
 from mcp_servers.kubernetes.actions.rights import Right, require
 from mcp_servers.kubernetes.actions.waiting import Time
 from mcp_servers.kubernetes.actions.workloads import ROLLED, rolled_out
-from mcp_servers.kubernetes.answers import Refused
+from mcp_servers.kubernetes.answers import Broke, Refused
 from mcp_servers.kubernetes.cluster import APPLY
 from mcp_servers.kubernetes.resources import Resource, is_built_in
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
@@ -126,6 +126,11 @@ class Applying:
             return await self._cluster.patch(path, body, query, kind=APPLY)
         except Refused as error:
             raise _conflict(error) from error
+        except Broke as error:
+            # For a field that its schema lacks, the API server has no better word than 500.
+            if not dry or error.status != 500 or not error.said:
+                raise
+            raise InvalidInput(f"The API server can't apply this: {error.said}.") from error
 
     async def _perform(self, intent: Intent) -> Done:
         given = await asyncio.to_thread(read_manifest, str(intent.arguments["manifest"]))

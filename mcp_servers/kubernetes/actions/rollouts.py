@@ -92,7 +92,10 @@ class Rollouts:
         if not changes:
             raise InvalidInput(f"{found} is already as in revision {revision}.")
         owner = owner_of(found)
-        lines = [owner.puts_back("the template"), ""] if owner else []
+        lines = [owner.puts_back("the template")] if owner else []
+        if found.resource.kind == "StatefulSet" and found.spec.get("podManagementPolicy") != "Parallel":
+            lines.append("A pod that does not start holds it up all the same, until it is deleted.")
+        lines += [""] if lines else []
         state = found.state(
             kind=found.resource.kind, generation=found.meta.get("generation"), revision=revision, source=source.path,
             source_uid=source.uid,

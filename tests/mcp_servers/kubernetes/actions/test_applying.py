@@ -225,3 +225,12 @@ async def test_the_api_servers_own_refusal_is_told(stage: Stage) -> None:
     body["spec"]["selector"] = {"matchLabels": {"other": "x"}}
     refused = await stage.refused("apply_manifest", manifest=yaml.safe_dump(body))
     assert "The API server refused the request" in str(refused) and "selector" in str(refused)
+
+
+async def test_a_field_that_the_kind_lacks_is_named(stage: Stage) -> None:
+    body = deployment()
+    body["spec"]["replica"] = 2
+    refused = await stage.refused("apply_manifest", manifest=yaml.safe_dump(body))
+    assert isinstance(refused, InvalidInput)
+    assert str(refused).startswith("The API server can't apply this: ")
+    assert ".spec.replica: field not declared in schema" in str(refused)

@@ -121,6 +121,20 @@ async def test_a_stateful_set_goes_back_to_a_numbered_revision(stage: Stage) -> 
     assert "note" not in (found["spec"]["template"]["metadata"].get("annotations") or {})
 
 
+async def test_a_stateful_set_stuck_at_a_broken_pod_is_rolled_back_once_that_is_deleted(stage: Stage) -> None:
+    container = {"name": "postgres", "image": "ghcr.io/x/y:1", "envFrom": [{"configMapRef": {"name": "not-there"}}]}
+    await stage.merge(POSTGRES, {"spec": {"template": {"spec": {"containers": [container]}}}})
+    stage.run(60)
+    undo = await stage.plan("rollout_undo", kind="StatefulSet", name="postgres", namespace="database")
+    assert "holds it up all the same, until it is deleted" in undo.plan.preview
+    await undo.perform()
+    seen = await undo.verify()
+    assert seen.ok is False and "pod postgres-1 is CreateContainerConfigError" in seen.text
+    deleted = await stage.plan("delete_pod", "key-2", name="postgres-1", namespace="database")
+    await deleted.perform()
+    assert (await undo.verify()).ok is True
+
+
 async def test_an_undo_of_what_was_changed_since_the_plan_is_not_done(stage: Stage) -> None:
     act = await stage.plan("rollout_undo", kind="Deployment", name="sonarr", namespace="media")
     await stage.merge(str(act.intent.state["path"]), {"spec": {"minReadySeconds": 5}})
