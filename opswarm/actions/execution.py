@@ -75,7 +75,7 @@ class Executions:
         self._boot = uuid.uuid4().hex
         self._clock = clock
         self._pause = pause
-        self._running: dict[str, asyncio.Task[Outcome]] = {}
+        self._running: dict[str, tuple[asyncio.Task[Outcome], str]] = {}
 
     async def open(self) -> None:
         await self._database.script(
@@ -113,18 +113,19 @@ class Executions:
         It goes on to its end when whoever waits is cancelled. Raises `Conflict` while another process does it,
         `InvalidInput` as `known` does, `Unavailable` when the intent can't be written down, and what `told` raises.
         """
-        running = self._running.get(intent.key)
-        if running is not None:
-            self._same((await self._needed(intent.key)).call, call)
-            return _again(await asyncio.shield(running))
+        if (running := self._running.get(intent.key)) is not None:
+            # Its row may not be written yet, so what it is for is kept beside it.
+            task, theirs = running
+            self._same(theirs, call)
+            return _again(await asyncio.shield(task))
         task = asyncio.create_task(self._do(action, intent, call, told))
-        self._running[intent.key] = task
+        self._running[intent.key] = task, call
         task.add_done_callback(lambda _: self._running.pop(intent.key, None))
         return await asyncio.shield(task)
 
     async def aclose(self) -> None:
         """Waits a moment for what is being done and breaks the rest off: at the next start the world is asked."""
-        running = list(self._running.values())
+        running = [task for task, _ in self._running.values()]
         if running:
             _, late = await asyncio.wait(running, timeout=_CLOSE_SECONDS)
             for task in late:
