@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.authentication import SimpleUser
@@ -22,7 +23,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opswarm import telemetry
-from opswarm.errors import LimitExceeded, OpswarmError, wire_code
+from opswarm.errors import InvalidInput, LimitExceeded, OpswarmError, wire_code
 from opswarm.guard import fronts
 from opswarm.guard import principal as principals
 from opswarm.guard.forward_auth import ForwardAuth
@@ -171,7 +172,7 @@ class _Door:
         route = f"{scope['method']} {path}"
         if _OPEN.fullmatch(route):
             return
-        token = _bearer(headers)
+        token = bearer_token(headers)
         named = headers.getlist(fronts.USER_HEADER)
         if (who := self._let_in_by_proxy(scope, headers)) is not None:
             fronts.asking(Signed(who, {}, 0), named, taken=False)
@@ -194,7 +195,8 @@ class _Door:
         return self._service.forward_auth.person(peer[0] if peer else "", scope["method"], headers)
 
 
-def _bearer(headers: Headers) -> str:
+def bearer_token(headers: Headers) -> str:
+    """The bearer token of a request, or ""."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
@@ -249,6 +251,14 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
 async def _gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+async def read_json(request: Request, limit: int) -> Any:
+    """The request's body as JSON. Raises `LimitExceeded` as `read_body` does, and `InvalidInput` for what is none."""
+    try:
+        return json.loads(await read_body(request, limit))
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("The body must be JSON.") from error
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -21,9 +21,6 @@ from typing import Any
 from opswarm.guard.limits import Touch
 from opswarm.guard.risk import Risk
 
-KEY_LENGTH = 63
-"""Longest idempotency key: what a label's value may hold. Keys are `[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?`."""
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -47,8 +44,8 @@ class Plan:
 class Intent:
     """One action that is to be done, or may have been: the call, and the `state` of its plan.
 
-    `key` is its idempotency key; where the world can hold it (an annotation), `perform` leaves it there in the same
-    write as the effect, for `probe` to find.
+    `key` is its idempotency key, of at most 63 letters, digits and dashes; where the world can hold it (an annotation),
+    `perform` leaves it there in the same write as the effect, for `probe` to find.
     """
 
     key: str

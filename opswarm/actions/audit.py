@@ -40,9 +40,9 @@ _DAY = 86_400.0
 class Event(BaseModel):
     """What happened to one attempt.
 
-    `event`: `denied`, `needs_approval`, `approved`, `rejected`, `expired`, `executing`, `executed`, `failed`,
-    `unknown`, `verified`, `not_verified`, or `previewed`. `caller` is the whole chain, `subject` on whose behalf,
-    `seconds` how long it took.
+    `event`: `denied` (an approval that expired too), `needs_approval`, `approved`, `rejected`, `executing`,
+    `executed`, `failed`, `unknown`, `verified`, `not_verified`, or `previewed`. `caller` is the whole chain, `subject`
+    on whose behalf, `seconds` how long it took.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from opswarm.actions.action import Plan
 from opswarm.actions.canonical import canonical, digest
 from opswarm.errors import Conflict, LimitExceeded, NotFound
-from opswarm.guard.principal import Kind, Principal, Role
+from opswarm.guard.principal import Principal
 from opswarm.guard.risk import Risk
-from opswarm.guard.standing import highest_role
+from opswarm.guard.standing import is_operator
 from opswarm.store.database import Database, Row
 
 ID_LENGTH = 10
@@ -185,14 +185,6 @@ class Proposals:
         )
         return [self._read(r) for r in rows]
 
-    async def recent(self, most: int = 200) -> list[Proposal]:
-        """The newest, whatever became of them."""
-        rows = await self._database.rows(
-            f"{_SELECT} WHERE server = :server ORDER BY created_at DESC LIMIT :most",
-            {"server": self._server, "most": most},
-        )
-        return [self._read(r) for r in rows]
-
     async def approved(self, tool: str, arguments: Mapping[str, Any], principal: Principal) -> Proposal | None:
         """The newest approved one, not used yet, for the same call of the same caller in the same task."""
         found = await self._same(tool, arguments, principal)
@@ -286,6 +278,4 @@ def may_answer(principal: Principal) -> bool:
 
     A front may be in it: it is how its people reach us.
     """
-    if principal.kind is not Kind.PERSON or highest_role(principal) not in (Role.ADMIN, Role.OPERATOR):
-        return False
-    return all(actor.startswith("service:") for actor in principal.actors)
+    return is_operator(principal) and all(actor.startswith("service:") for actor in principal.actors)

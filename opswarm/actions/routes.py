@@ -5,7 +5,6 @@ For the orchestrator, which signs the token that it comes with; the audit also f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,10 +16,10 @@ from starlette.routing import BaseRoute, Route
 from opswarm.actions.gate import Gate
 from opswarm.actions.proposals import Proposal
 from opswarm.errors import InvalidInput, PermissionDenied
-from opswarm.guard.principal import Kind, Principal, Role
-from opswarm.guard.standing import highest_role
+from opswarm.guard.principal import Kind, Principal
+from opswarm.guard.standing import is_operator
 from opswarm.guard.tokens import AUDIENCE_PERSON, AUDIENCE_TOOLS, Verifier
-from opswarm.service import read_body
+from opswarm.service import bearer_token, read_json
 
 ORCHESTRATOR = Principal(kind=Kind.SERVICE, subject="service:orchestrator")
 """Who may read and answer proposals. Only the holder of the signing key can be it."""
@@ -45,9 +44,8 @@ class ActionRoutes:
         ]
 
     def _caller(self, request: Request) -> Principal:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        given = token.strip() if scheme.lower() == "bearer" else ""
-        return self._verifier.verify(given, (AUDIENCE_TOOLS, AUDIENCE_PERSON)).principal
+        token = bearer_token(request.headers)
+        return self._verifier.verify(token, (AUDIENCE_TOOLS, AUDIENCE_PERSON)).principal
 
     def _orchestrator(self, request: Request) -> None:
         if self._caller(request) != ORCHESTRATOR:
@@ -57,9 +55,7 @@ class ActionRoutes:
 
     async def _list(self, request: Request) -> Response:
         self._orchestrator(request)
-        every = request.query_params.get("state", "") == "all"
-        found = await (self._gate.proposals.recent() if every else self._gate.proposals.waiting())
-        return JSONResponse({"proposals": [_wire(p) for p in found]})
+        return JSONResponse({"proposals": [_wire(p) for p in await self._gate.proposals.waiting()]})
 
     async def _get(self, request: Request) -> Response:
         self._orchestrator(request)
@@ -67,10 +63,7 @@ class ActionRoutes:
 
     async def _answer(self, request: Request) -> Response:
         self._orchestrator(request)
-        try:
-            body: Any = json.loads(await read_body(request, _MOST_BODY))
-        except (ValueError, RecursionError) as error:
-            raise InvalidInput("The answer is not JSON.") from error
+        body = await read_json(request, _MOST_BODY)
         grant = body.get("grant") if isinstance(body, dict) else None
         if not isinstance(grant, str):
             raise InvalidInput("An answer is a grant.")
@@ -78,8 +71,7 @@ class ActionRoutes:
 
     async def _audit(self, request: Request) -> Response:
         caller = self._caller(request)
-        person = caller.is_direct_person and highest_role(caller) in (Role.ADMIN, Role.OPERATOR)
-        if caller != ORCHESTRATOR and not person:
+        if caller != ORCHESTRATOR and not (caller.is_direct_person and is_operator(caller)):
             raise PermissionDenied("The audit is for operators.", hint="A token with the role operator would do.")
         query = request.query_params
         audit = self._gate.audit

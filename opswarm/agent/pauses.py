@@ -45,7 +45,6 @@ class Pauses(Generic[B]):
                 "service": self._service,
                 "task_id": task_id,
                 "now": time.time(),
-                # Half characters can't be stored, and the wire has replaced them where they were said.
                 "body": paused.model_dump_json(),
             },
         )

@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from opswarm.errors import ControlUnknown, InvalidInput, PermissionDenied, SettingsInvalid, Unavailable
 from opswarm.guard.keys import write_private
-from opswarm.guard.principal import Principal, Role
+from opswarm.guard.principal import Principal
+from opswarm.guard.standing import is_operator
 from opswarm.guard.untrusted import clean
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ def refuse_change(principal: Principal | None) -> None:
         raise PermissionDenied(
             "Only a person who acts directly can pause or resume actions.", rule="control.person"
         )
-    if not principal.roles & {Role.OPERATOR, Role.ADMIN}:
+    if not is_operator(principal):
         raise PermissionDenied(
             f"{principal.subject} may not pause or resume actions.",
             hint="That takes the role operator or admin.",

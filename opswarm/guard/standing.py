@@ -38,6 +38,11 @@ def highest_role(principal: Principal) -> Role | None:
     return next((role for role in (Role.ADMIN, Role.OPERATOR, Role.VIEWER) if role in principal.roles), None)
 
 
+def is_operator(principal: Principal) -> bool:
+    """Whether it is a person with the role operator or admin, whoever acts for them."""
+    return principal.kind is Kind.PERSON and highest_role(principal) in (Role.ADMIN, Role.OPERATOR)
+
+
 def _chain(principal: Principal) -> tuple[str, ...]:
     """All that act: the actors, and the subject where it is no person."""
     return principal.actors if principal.kind is Kind.PERSON else (*principal.actors, principal.subject)

@@ -32,11 +32,8 @@ from opswarm.actions.proposals import Proposal
 from opswarm.errors import OpswarmError
 from opswarm.guard import principal as principals
 from opswarm.guard.redaction import redact, redact_value
+from opswarm.mcp.meta import APPROVAL, KEY, PROPOSAL
 from opswarm.mcp.tools import ToolSpec
-
-KEY = "opswarm/idempotency-key"
-PROPOSAL = "opswarm/proposal"
-APPROVAL = "opswarm/approval"
 
 _QUESTION = "approval"
 _PERSON_SECONDS = 600.0

@@ -20,6 +20,7 @@ from opswarm.agent.turn import ToolResult
 from opswarm.errors import DeadlineExceeded, InvalidInput, OpswarmError, ToolServerDown, Unauthenticated
 from opswarm.fetch import Fetcher, FetchFailed
 from opswarm.guard.untrusted import cap_bytes, clean
+from opswarm.mcp.meta import APPROVAL, KEY, PROPOSAL
 from opswarm.mcp.session import Refused, RpcError, Session, SessionEnded, name_headers
 from opswarm.models.chat import ToolSchema
 from opswarm.telemetry import traceparent
@@ -33,9 +34,6 @@ _LIST_LIFETIME = 60.0
 _CALL_SECONDS = 90.0
 _ACTION_SECONDS = 280.0
 """An action is waited for until its effect is seen; a turn has no more than 300 s by default."""
-
-_KEY = "opswarm/idempotency-key"
-_PROPOSAL = "opswarm/proposal"
 _MOST_PAGES = 20
 
 
@@ -65,7 +63,7 @@ class _Content(_Wire):
 
 
 class _Meta(_Wire):
-    approval: ApprovalRequest | None = Field(None, alias="opswarm/approval")
+    approval: ApprovalRequest | None = Field(None, alias=APPROVAL)
 
 
 class _Called(_Wire):
@@ -133,7 +131,7 @@ class ToolServerClient:
 
         Raises `ToolServerDown`, `Unauthenticated` or `DeadlineExceeded`.
         """
-        meta = {} if read_only else {k: v for k, v in ((_KEY, key), (_PROPOSAL, proposal)) if v}
+        meta = {} if read_only else {k: v for k, v in ((KEY, key), (PROPOSAL, proposal)) if v}
         seconds = _CALL_SECONDS if read_only else _ACTION_SECONDS
         try:
             return await self._call(name, arguments, meta, seconds)

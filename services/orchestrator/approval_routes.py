@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from opswarm.errors import InvalidInput, PermissionDenied
 from opswarm.guard import principal as principals
-from opswarm.guard.principal import Kind, Role
-from opswarm.guard.standing import highest_role
-from opswarm.service import read_body
+from opswarm.guard.standing import is_operator
+from opswarm.service import read_json
 from services.orchestrator.approvals import Approvals, may_look, shown
 
 _MOST_BODY = 4_096
-_READS_AUDIT = (Role.ADMIN, Role.OPERATOR)
 
 
 class ApprovalRoutes:
@@ -48,10 +43,7 @@ class ApprovalRoutes:
         principal = principals.current()
         if principal is None:
             raise PermissionDenied("Nobody is known to be answering.")
-        try:
-            body: Any = json.loads(await read_body(request, _MOST_BODY))
-        except (ValueError, RecursionError) as error:
-            raise InvalidInput("The answer is not JSON.") from error
+        body = await read_json(request, _MOST_BODY)
         said = body.get("answer") if isinstance(body, dict) else None
         reason = body.get("reason", "") if isinstance(body, dict) else ""
         if said not in ("approve", "reject") or not isinstance(reason, str) or not body.keys() <= {"answer", "reason"}:
@@ -81,5 +73,5 @@ def _id(request: Request) -> str:
 
 def _may_read_audit() -> None:
     who = principals.current()
-    if who is None or who.kind is not Kind.PERSON or who.actors or highest_role(who) not in _READS_AUDIT:
+    if who is None or not who.is_direct_person or not is_operator(who):
         raise PermissionDenied("The audit is for operators.", hint="A token with the role operator would do.")

@@ -59,10 +59,10 @@ class Delegation:
 
     async def respond(self, request: TurnInput) -> AsyncGenerator[Event, None]:
         waits = Waits()
-        source = await self._source(request, waits)
         before = None
         if request.resumes is not None and self._parking is not None:
             before = await self._parking.find(request.task_id)
+        source = self._source(request, before, waits)
         end: Event | None = None
         async with aclosing(source) as events:
             async for event in events:
@@ -78,19 +78,21 @@ class Delegation:
         if end is not None:
             yield end
 
-    async def _source(self, request: TurnInput, waits: Waits) -> AsyncGenerator[Event, None]:
-        said = answers(request.text, request.metadata) if self._parking is not None else []
+    def _source(
+        self, request: TurnInput, before: WaitingTask | None, waits: Waits
+    ) -> AsyncGenerator[Event, None]:
+        if self._parking is None:
+            return self._started(request, waits)
+        said = answers(request.text, request.metadata)
         if said and request.metadata.get(MODEL_ASKS_KEY):
             raise PermissionDenied(
                 "An approval can't be given through a tool that a model calls.",
                 hint="The person answers with `opswarm approve ID` or `opswarm reject ID`.",
                 rule="approval.person",
             )
-        if request.resumes is not None and self._parking is not None:
-            return self._resumed(request, await self._parking.find(request.task_id), said, waits)
-        if said and self._parking is not None:
-            return self._parking.elsewhere(request, said)
-        return self._started(request, waits)
+        if before is not None:
+            return self._resumed(request, self._parking, before, said, waits)
+        return self._parking.elsewhere(request, said) if said else self._started(request, waits)
 
     async def _started(self, request: TurnInput, waits: Waits) -> AsyncGenerator[Event, None]:
         route = await self._route(request)
@@ -105,11 +107,10 @@ class Delegation:
                 yield event
 
     async def _resumed(
-        self, request: TurnInput, paused: WaitingTask, said: list[Said], waits: Waits
+        self, request: TurnInput, parking: Parking, paused: WaitingTask, said: list[Said], waits: Waits
     ) -> AsyncGenerator[Event, None]:
         """Takes the answers, if the message has any, and has the agents that waited go on."""
-        assert self._parking is not None
-        async with aclosing(self._parking.take(request, said)) as taken:
+        async with aclosing(parking.take(request, said)) as taken:
             async for found in taken:
                 if not isinstance(found, Proposal):
                     yield found
