@@ -385,6 +385,64 @@ class Kubernetes(Section):
     in_cluster: bool = Field(False, description="Use the pod's own service account.")
 
 
+def _api_url(url: str) -> str:
+    """A base URL with no slash at its end. Credentials have settings of their own, which mask themselves."""
+    parts = urlsplit(url)
+    if url and not (parts.hostname and parts.scheme in ("http", "https")):
+        raise ValueError("this must be an http or https URL")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise ValueError("this must be a plain base URL; credentials have settings of their own")
+    return url.rstrip("/")
+
+
+ApiUrl = Annotated[str, AfterValidator(_api_url)]
+
+
+class Api(Section):
+    """An HTTP API that a tool server reads, and how it is shown who asks."""
+
+    url: ApiUrl = Field("", description="Base URL, with the path prefix where there is one.")
+    token: SecretStr | None = Field(None, description="Bearer token.")
+    token_file: Path | None = Field(None, description="File with the bearer token; read at each request.")
+    username: str = Field("", max_length=256, description="Name for basic authentication.")
+    password: SecretStr | None = Field(None, description="Password for basic authentication.")
+    password_file: Path | None = Field(None, description="File with that password; read at each request.")
+    tenant: str = Field(
+        "", pattern=r"^[!-~]{0,256}$", description="Tenant, sent as `X-Scope-OrgID` (Mimir, Cortex, Thanos, Loki)."
+    )
+    headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")], SecretStr] = Field(
+        {}, description="Further headers of each request, by name."
+    )
+    ca_file: Path | None = Field(None, description="CA of the API. Default: the CAs of this machine.")
+    client_cert_file: Path | None = Field(None, description="PEM of a client certificate.")
+    client_key_file: Path | None = Field(None, description="PEM of its key. Default: in the certificate's file.")
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if (self.token or self.token_file) and (self.username or self.password or self.password_file):
+            raise ValueError("either a token or a name and password, not both")
+        if self.client_key_file and not self.client_cert_file:
+            raise ValueError("client_key_file needs client_cert_file")
+        return self
+
+
+class Prometheus(Api):
+    """Prometheus, or what speaks its API, and its Alertmanager."""
+
+    url: ApiUrl = Field(
+        "", description="Base URL of Prometheus, VictoriaMetrics, Thanos or Mimir, with the path prefix it has."
+    )
+    rules_url: ApiUrl = Field(
+        "", description="Where rules and alerts are asked for, if elsewhere: vmalert, a ruler. Default: `url`."
+    )
+    timeout_seconds: float = Field(30.0, gt=0, le=300, description="Longest wait for one answer, in seconds.")
+    alertmanager: Api = Field(Api(), description="Alertmanager. With no URL its tools are not offered.")
+
+    @property
+    def configured(self) -> bool:
+        return bool(self.url or self.alertmanager.url)
+
+
 class Lab(Section):
     scenarios: Annotated[tuple[str, ...], NoDecode] = Field(
         ("oom", "image-typo"), description="What is broken in the lab cluster; empty for a healthy one."
@@ -443,6 +501,7 @@ class Settings(BaseSettings):
     budgets: Budgets = Budgets()
     actions: Actions = Actions()
     kubernetes: Kubernetes = Kubernetes()
+    prometheus: Prometheus = Prometheus()
     lab: Lab = Lab()
 
     @classmethod

@@ -34,6 +34,7 @@ class Verb(StrEnum):
     ANNOTATE = "annotate"
     RECONCILE = "reconcile"
     SUSPEND = "suspend"
+    SILENCE = "silence"
 
 
 @dataclass(frozen=True, slots=True)
