@@ -183,7 +183,8 @@ class Control(Section):
     )
     file: Path | None = Field(None, description="The file. Default: `control.json` in `home`.")
     namespace: str = Field(
-        "", pattern=r"^$|^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        "",
+        pattern=r"^$|^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
         description="Namespace of the ConfigMap. Default: the pod's own.",
     )
     configmap: str = Field(
@@ -193,7 +194,10 @@ class Control(Section):
         0.5, gt=0, le=0.8, description="Seconds between looks at it; a pause counts everywhere within 1 s."
     )
     stale_seconds: float = Field(
-        5.0, gt=1, le=60, description="Seconds without a word of it after which actions are refused."
+        5.0,
+        gt=1,
+        le=60,
+        description="Seconds without a word of it after which it is said to be unknown. Actions want one a second old.",
     )
 
 
@@ -336,7 +340,6 @@ class Models(Section):
     ollama_num_ctx: int = Field(
         16_384, ge=2048, description="Context window asked of Ollama, in tokens; its own default cuts tools off."
     )
-
 
     @field_validator("endpoints")
     @classmethod

@@ -20,9 +20,7 @@ a model's tokens (the performance guide allows 25 ms). The first text of a turn 
 class Work:
     """A task while it is worked on. Its `task` is current but for the answer: `snapshot` has that too."""
 
-    def __init__(
-        self, task: Task, owner: str, *, window: float = WINDOW_SECONDS, resumed: bool = False
-    ) -> None:
+    def __init__(self, task: Task, owner: str, *, window: float = WINDOW_SECONDS, resumed: bool = False) -> None:
         self.task = task
         self.owner = owner
         self.resumed = resumed

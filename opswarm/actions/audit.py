@@ -309,4 +309,3 @@ def _kept(event: Event) -> Event:
             plain[name] = {"cut": cap_bytes(canonical(plain[name]), _TEXT_BYTES)}
     plain["text"] = cap_bytes(clean(plain["text"]), _TEXT_BYTES)
     return Event.model_validate(plain)
-

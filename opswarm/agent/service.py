@@ -152,9 +152,7 @@ def agent_service(
     loop = TurnLoop(gateway, Playbook(), settings.turn, halted=control.paused)
     models = settings.models.agents.get(name, AgentModels())
     pauses = Pauses[PausedTurn](store.database, name, PausedTurn)
-    agent = ToolAgent(
-        loop, servers, exchange, settings.turn, system=system, rules=rules, models=models, pauses=pauses
-    )
+    agent = ToolAgent(loop, servers, exchange, settings.turn, system=system, rules=rules, models=models, pauses=pauses)
     server = A2AServer(name, card, agent, store, max_bytes=settings.server.max_request_bytes)
 
     @asynccontextmanager

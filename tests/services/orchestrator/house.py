@@ -37,9 +37,7 @@ async def switches(request: TurnInput, tools: Toolbox) -> FirstLook:
     """Wants every lamp switched that the question names; `off` lets it be dark."""
     on = "off" not in request.text
     names = [n for n in ("hall", "desk", "kube-system") if n in request.text]
-    calls = [
-        ToolCall(f"c{i}", "lamp_switch", json.dumps({"name": name, "on": on})) for i, name in enumerate(names)
-    ]
+    calls = [ToolCall(f"c{i}", "lamp_switch", json.dumps({"name": name, "on": on})) for i, name in enumerate(names)]
     return FirstLook(calls=tuple(calls))
 
 
@@ -94,9 +92,7 @@ class Swarm:
 
     async def call(self, method: str, path: str, *, who: Principal = ANN, **how: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.token(who)}"}
-        return await self.http.request(
-            method, f"{self.settings.address('orchestrator')}{path}", headers=headers, **how
-        )
+        return await self.http.request(method, f"{self.settings.address('orchestrator')}{path}", headers=headers, **how)
 
     async def answer(self, id: str, said: str = "approve", *, who: Principal = BOB, **more: str) -> httpx.Response:
         return await self.call("POST", f"/approvals/{id}", who=who, json={"answer": said, **more})
