@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opswarm.actions.action import Intent
-from opswarm.actions.audit import Audit, Event
+from opswarm.actions.audit import Audit
+from opswarm.actions.chain import Event
 from opswarm.actions.execution import Told
 from opswarm.actions.records import Outcome
 from opswarm.guard.decision import Decision
