@@ -71,8 +71,7 @@ class CronJobs:
             job = (await self._cluster.get(f"{_jobs(intent)}/{_name(intent)}")).json()
         except NotFound:
             return Happened.NO
-        key = (job["metadata"].get("annotations") or {}).get(KEY)
-        return Happened.YES if key == intent.key else Happened.UNKNOWN
+        return Happened.YES if _is_ours(job, intent) else Happened.UNKNOWN
 
     async def _verify(self, intent: Intent) -> Verification:
         named = f"Job {intent.state['namespace']}/{_name(intent)}"
@@ -82,6 +81,8 @@ class CronJobs:
                 job = (await self._cluster.get(f"{_jobs(intent)}/{_name(intent)}")).json()
             except NotFound:
                 return Verification(False, f"{named} is gone.")
+            if not _is_ours(job, intent):
+                return Verification(False, f"{named} is another one by now.")
             status = job.get("status") or {}
             for condition in status.get("conditions") or ():
                 if condition.get("status") == "True" and condition.get("type") == "Complete":
@@ -112,6 +113,10 @@ def job_of(cron: Mapping[str, Any], intent: Intent) -> dict[str, Any]:
         made["labels"] = labels
     made["ownerReferences"] = [owner]
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": made, "spec": template.get("spec") or {}}
+
+
+def _is_ours(job: Mapping[str, Any], intent: Intent) -> bool:
+    return bool((job["metadata"].get("annotations") or {}).get(KEY) == intent.key)
 
 
 def _name(intent: Intent) -> str:

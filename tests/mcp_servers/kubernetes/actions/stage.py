@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ async def staged(
 
         async def pause(seconds: float) -> None:
             stage.waits.append(seconds)
-            stage.run(seconds, min(seconds, 1.0))
+            stage.run(seconds, seconds / math.ceil(seconds))  # In whole steps, or the clock falls behind the waits.
 
         file = folder / "kubeconfig.yaml"
         file.write_text(kubeconfig(running.url, running.ca_pem, token or lab.token))
