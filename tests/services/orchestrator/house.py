@@ -127,7 +127,8 @@ async def swarm(
         await made.start("lamps", "devops", "orchestrator")
         yield made
     finally:
-        for name in ("orchestrator", "devops", "lamps"):
-            if name in made.stacks:
-                await made.stop(name)
-        await made.http.aclose()
+        async with AsyncExitStack() as left:  # All of them are stopped, the last of these first, whatever one says.
+            left.push_async_callback(made.http.aclose)
+            for name in ("lamps", "devops", "orchestrator"):
+                if name in made.stacks:
+                    left.push_async_callback(made.stop, name)
