@@ -218,7 +218,7 @@ class PooledToolbox:
 
     def __init__(self, entries: Mapping[str, _Entry], missing: Sequence[OpswarmError]) -> None:
         self._entries = entries
-        self.missing = tuple(missing)
+        self._missing = tuple(missing)
         self._schemas = tuple(e.schema for e in entries.values())
 
     @classmethod
@@ -240,6 +240,10 @@ class PooledToolbox:
     @property
     def schemas(self) -> Sequence[ToolSchema]:
         return self._schemas
+
+    @property
+    def missing(self) -> Sequence[OpswarmError]:
+        return self._missing
 
     async def call(self, name: str, arguments: dict[str, Any], *, key: str = "", proposal: str = "") -> ToolResult:
         entry = self._entries[name]

@@ -58,6 +58,7 @@ class Tools:
             ToolSchema("dead", "Dead.", {"type": "object"}),
             ToolSchema("long", "Long.", {"type": "object"}),
         )
+        self.missing: Sequence[ToolServerDown] = ()
 
     async def call(self, name: str, arguments: dict[str, Any], **how: str) -> ToolResult:
         self.calls.append((name, arguments))
