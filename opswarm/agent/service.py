@@ -16,7 +16,8 @@ from opswarm.a2a.server import A2AServer, TurnInput
 from opswarm.a2a.wire import MODEL_KEY
 from opswarm.agent.events import Event
 from opswarm.agent.pauses import Pauses
-from opswarm.agent.turn import PausedTurn, Toolbox, TurnLoop, TurnRequest, out_of_time
+from opswarm.agent.toolbox import Toolbox
+from opswarm.agent.turn import PausedTurn, TurnLoop, TurnRequest, out_of_time
 from opswarm.errors import InvalidInput, OpswarmError, Unavailable
 from opswarm.fetch import Fetcher
 from opswarm.guard.exchange import ExchangeClient

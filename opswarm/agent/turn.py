@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -32,6 +32,7 @@ from opswarm.agent.events import (
     ToolStarted,
     Usage,
 )
+from opswarm.agent.toolbox import Toolbox, ToolResult
 from opswarm.errors import (
     BudgetExceeded,
     DeadlineExceeded,
@@ -65,41 +66,6 @@ _MAX_REPEATS = 3
 """The same call with the same arguments is run this often at most; by then its result is known."""
 
 _MAX_ANSWER_CHARACTERS = 60_000
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResult:
-    """What a tool call gave: `text` for the model, `data` for code; `ok` is False for an error, which is in `error`
-    where it is not the tool's own.
-
-    With an `approval` nothing was done yet: it is done when the call is made again after a person said yes.
-    """
-
-    text: str
-    ok: bool = True
-    data: dict[str, Any] | None = None
-    approval: ApprovalRequest | None = None
-    error: OpswarmError | None = None
-
-
-class Toolbox(Protocol):
-    """The tools that a turn may use."""
-
-    @property
-    def schemas(self) -> Sequence[ToolSchema]: ...
-
-    @property
-    def missing(self) -> Sequence[OpswarmError]:
-        """Why there are not more tools: what each tool server said that could not be asked."""
-        ...
-
-    async def call(self, name: str, arguments: dict[str, Any], *, key: str = "", proposal: str = "") -> ToolResult:
-        """Runs one tool. Raises `OpswarmError` when it could not be asked at all.
-
-        What changes something is done once for one `key`. `proposal` is the id of the approval that the call waited
-        for.
-        """
-        ...
 
 
 class Pending(BaseModel):

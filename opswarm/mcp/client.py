@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opswarm.agent.events import ApprovalRequest
-from opswarm.agent.turn import ToolResult
+from opswarm.agent.toolbox import ToolResult
 from opswarm.errors import DeadlineExceeded, InvalidInput, OpswarmError, ToolServerDown, Unauthenticated
 from opswarm.fetch import Fetcher, FetchFailed
 from opswarm.guard.untrusted import cap_bytes, clean

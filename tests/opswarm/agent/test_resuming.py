@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from opswarm.agent.events import ApprovalNeeded, ApprovalRequest, Event, Finished, TextDelta, ToolFinished
-from opswarm.agent.turn import PausedTurn, ToolResult, TurnLoop, TurnRequest
+from opswarm.agent.toolbox import ToolResult
+from opswarm.agent.turn import PausedTurn, TurnLoop, TurnRequest
 from opswarm.errors import DeadlineExceeded, OpswarmError, ToolServerDown
 from opswarm.models.chat import CallPiece, TextPiece, ToolCall, ToolSchema
 from opswarm.models.playbook import Playbook

@@ -17,7 +17,7 @@ from opswarm.a2a.client import RemoteAgent
 from opswarm.a2a.server import TurnInput
 from opswarm.agent.events import ApprovalNeeded, Event, TextDelta
 from opswarm.agent.service import FirstLook, agent_service
-from opswarm.agent.turn import Toolbox
+from opswarm.agent.toolbox import Toolbox
 from opswarm.guard.keys import signing_key
 from opswarm.guard.principal import Kind, Principal, Role
 from opswarm.guard.tokens import AUDIENCE_PERSON
