@@ -29,6 +29,8 @@ class Work:
         self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the task has ended or is parked, and that is stored."""
         self.running: asyncio.Task[None] | None = None
+        self.stays = False
+        """Whether it could not go on: it stays in the store as it waits."""
         self._window = window
         self._listeners: set[Listener] = set()
         self._said = [answer] if (answer := answer_of(task)) else []

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opswarm.agent.events import ApprovalRequest
-from opswarm.agent.turn import ToolResult
+from opswarm.agent.toolbox import ToolResult
 from opswarm.errors import DeadlineExceeded, InvalidInput, OpswarmError, ToolServerDown, Unauthenticated
 from opswarm.fetch import Fetcher, FetchFailed
 from opswarm.guard.untrusted import cap_bytes, clean
@@ -218,7 +218,7 @@ class PooledToolbox:
 
     def __init__(self, entries: Mapping[str, _Entry], missing: Sequence[OpswarmError]) -> None:
         self._entries = entries
-        self.missing = tuple(missing)
+        self._missing = tuple(missing)
         self._schemas = tuple(e.schema for e in entries.values())
 
     @classmethod
@@ -240,6 +240,10 @@ class PooledToolbox:
     @property
     def schemas(self) -> Sequence[ToolSchema]:
         return self._schemas
+
+    @property
+    def missing(self) -> Sequence[OpswarmError]:
+        return self._missing
 
     async def call(self, name: str, arguments: dict[str, Any], *, key: str = "", proposal: str = "") -> ToolResult:
         entry = self._entries[name]

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from dbos import DBOS, SetWorkflowID
 
 from opswarm.actions.proposals import Proposal, State
-from opswarm.errors import NotFound, OpswarmError, Unavailable
+from opswarm.errors import NotFound, OpswarmError
 from opswarm.settings import Settings
 from opswarm.workflows import interruptible, outside, workflows
 from services.orchestrator.approvals import Approvals
@@ -52,6 +52,7 @@ class ApprovalWorkflows:
         global _desk
         _desk = self
         self._approvals.answered = self.answered
+        # It stays when this ends: a workflow that has no desk would end for good, and be gone on with never.
         async with workflows(self._settings, "orchestrator", _VERSION):
             sweeping = asyncio.create_task(self._sweep())
             try:
@@ -60,7 +61,6 @@ class ApprovalWorkflows:
                 sweeping.cancel()
                 with suppress(asyncio.CancelledError):
                     await sweeping
-                _desk = None
 
     async def begin(self, id: str, expires: float) -> None:
         """Waits for the approval from now on; nothing when it does already."""
@@ -109,8 +109,7 @@ _desk: ApprovalWorkflows | None = None
 
 
 def _at_desk() -> ApprovalWorkflows:
-    if _desk is None:
-        raise Unavailable("The orchestrator is being stopped.")
+    assert _desk is not None  # Set before the first workflow is gone on with.
     return _desk
 
 

@@ -17,7 +17,7 @@ from opswarm.a2a.client import RemoteAgent
 from opswarm.a2a.server import TurnInput
 from opswarm.agent.events import ApprovalNeeded, Event, TextDelta
 from opswarm.agent.service import FirstLook, agent_service
-from opswarm.agent.turn import Toolbox
+from opswarm.agent.toolbox import Toolbox
 from opswarm.guard.keys import signing_key
 from opswarm.guard.principal import Kind, Principal, Role
 from opswarm.guard.tokens import AUDIENCE_PERSON
@@ -123,7 +123,8 @@ async def swarm(
         await made.start("lamps", "devops", "orchestrator")
         yield made
     finally:
-        for name in ("orchestrator", "devops", "lamps"):
-            if name in made.stacks:
-                await made.stop(name)
-        await made.http.aclose()
+        async with AsyncExitStack() as left:  # All of them are stopped, the last of these first, whatever one says.
+            left.push_async_callback(made.http.aclose)
+            for name in ("lamps", "devops", "orchestrator"):
+                if name in made.stacks:
+                    left.push_async_callback(made.stop, name)
