@@ -138,7 +138,9 @@ def _principal(agents: list[str], role: Role | None) -> Principal:
     chain = tuple(f"agent:{name}" for name in agents)
     if chain and role is None:
         return Principal(kind=Kind.AGENT, subject=chain[-1], actors=chain[:-1])
-    return Principal(kind=Kind.PERSON, subject="person:local", roles=frozenset({role or Role.OPERATOR}), actors=chain)
+    return Principal(
+        kind=Kind.PERSON, subject="person:local", roles=frozenset({role or Role.OPERATOR}), actors=chain
+    )
 
 
 def _seconds(at: str) -> float:

@@ -119,7 +119,9 @@ def audited(state: ControlState) -> ControlState:
 def refuse_change(principal: Principal | None) -> None:
     """Raises `PermissionDenied` for whoever may not pause and resume: that is for people themselves."""
     if principal is None or not principal.is_direct_person:
-        raise PermissionDenied("Only a person who acts directly can pause or resume actions.", rule="control.person")
+        raise PermissionDenied(
+            "Only a person who acts directly can pause or resume actions.", rule="control.person"
+        )
     if not is_operator(principal):
         raise PermissionDenied(
             f"{principal.subject} may not pause or resume actions.",

@@ -56,4 +56,6 @@ def asking(signed: Signed, named: Sequence[str], *, taken: bool) -> Principal:
         raise PermissionDenied("A front's users are let in by the orchestrator only.", hint="Call it instead.")
     if len(named) != 1 or not _USER.fullmatch(named[0]):
         raise InvalidInput("X-Opswarm-User must be one id of 1 to 128 visible ASCII characters.")
-    return Principal(kind=Kind.PERSON, subject=f"{name}:{named[0]}", roles=own.roles & ROLES, actors=(own.subject,))
+    return Principal(
+        kind=Kind.PERSON, subject=f"{name}:{named[0]}", roles=own.roles & ROLES, actors=(own.subject,)
+    )

@@ -249,7 +249,9 @@ def service_accounts(identity: Identity) -> ServiceAccounts | None:
     """What checks ServiceAccount tokens; None where the settings name no issuer."""
     if not identity.issuer:
         return None
-    keys = Keys(identity.issuer, jwks_url=identity.jwks_url, ca_file=identity.ca_file, token_file=identity.token_file)
+    keys = Keys(
+        identity.issuer, jwks_url=identity.jwks_url, ca_file=identity.ca_file, token_file=identity.token_file
+    )
     return ServiceAccounts(identity.issuer, identity.audience, identity.service_accounts, keys)
 
 

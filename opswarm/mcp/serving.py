@@ -64,7 +64,9 @@ async def _guarded(provider: ToolProvider, settings: Settings, checks_tokens: Ve
             url = settings.addresses.get("orchestrator", "")
             following = service_follower(settings, provider.name, Kind.SERVICE, url=url).following()
             control = await stack.enter_async_context(following)
-            opened = open_gate(settings, provider.name, actions, policy=policy, control=control, verifier=checks_tokens)
+            opened = open_gate(
+                settings, provider.name, actions, policy=policy, control=control, verifier=checks_tokens
+            )
             gate = await stack.enter_async_context(opened)
         yield _Guard(policy, gate)
 

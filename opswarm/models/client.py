@@ -36,7 +36,9 @@ class GatewayClient:
     `silence_seconds` is how long the gateway lets a model be silent.
     """
 
-    def __init__(self, url: str, http: Fetcher, token: Callable[[], str], *, silence_seconds: float = 120.0) -> None:
+    def __init__(
+        self, url: str, http: Fetcher, token: Callable[[], str], *, silence_seconds: float = 120.0
+    ) -> None:
         self._url = f"{url.rstrip('/')}/v1/chat/completions"
         self._http = http
         self._token = token

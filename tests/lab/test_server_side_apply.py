@@ -168,7 +168,9 @@ async def test_a_dry_run_says_what_would_be_and_keeps_nothing(start: Start) -> N
         ({"kind": "Secret"}, {}, 400, "cannot be handled as a ConfigMap"),
     ],
 )
-async def test_what_is_no_proper_apply_is_refused(start: Start, change: Any, query: Any, code: int, said: str) -> None:
+async def test_what_is_no_proper_apply_is_refused(
+    start: Start, change: Any, query: Any, code: int, said: str
+) -> None:
     served = await start()
     refused = await apply(served, CONFIG, {**config(a="1"), **change}, **query)
     assert refused.status_code == code and said in refused.json()["message"]

@@ -23,7 +23,6 @@ from tests.support.hosting import free_port, serving, settings_at
 
 BOTH = (Role.VIEWER, Role.OPERATOR)
 
-
 class Door:
     """An agent at which fronts may name their users, or not."""
 

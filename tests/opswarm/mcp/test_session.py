@@ -268,3 +268,4 @@ def test_a_call_can_be_routed_by_its_headers() -> None:
         "Mcp-Param-Region": "=?base64?Y2Fmw6k=?=",
         "Mcp-Param-On": "true",
     }
+

@@ -202,3 +202,5 @@ def test_a_place_that_is_left_twice_is_given_back_once() -> None:
     assert second.held and not third.held and places.taken == 1
     third.leave()
     assert len(places) == 0
+
+

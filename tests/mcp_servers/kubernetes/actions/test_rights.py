@@ -38,7 +38,8 @@ EVERY = sorted(CALLS)
 
 def granted(rights: tuple[Right, ...]) -> dict[str, RbacUser]:
     rules = [
-        Rule((r.verb,), (f"{r.resource}/{r.subresource}" if r.subresource else r.resource,), (r.group,)) for r in rights
+        Rule((r.verb,), (f"{r.resource}/{r.subresource}" if r.subresource else r.resource,), (r.group,))
+        for r in rights
     ]
     rules.append(Rule(("create",), ("selfsubjectaccessreviews",), ("authorization.k8s.io",)))
     return {"agent": RbacUser("system:serviceaccount:opswarm:tools", rules)}
