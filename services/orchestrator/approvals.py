@@ -19,6 +19,7 @@ from opswarm.actions.proposals import Proposal
 from opswarm.actions.routes import ORCHESTRATOR
 from opswarm.agent.events import ApprovalRequest
 from opswarm.errors import (
+    Conflict,
     NotFound,
     OpswarmError,
     PermissionDenied,
@@ -79,10 +80,19 @@ class Approvals:
             raise down
         raise NotFound(f"There is no approval {cap_bytes(clean(id), 32)}.", hint="`opswarm approvals` lists them.")
 
-    async def answer(self, id: str, approver: Principal, *, approve: bool, reason: str = "") -> Proposal:
-        """Takes a person's answer. Raises `PermissionDenied` where theirs does not count, `NotFound`, and `Conflict`
-        where somebody was first or it has expired."""
+    async def answer(
+        self, id: str, approver: Principal, *, approve: bool, reason: str = "", digest: str = ""
+    ) -> Proposal:
+        """Takes a person's answer; `digest` is that of what they were shown, where they say.
+
+        Raises `PermissionDenied` where theirs does not count, `NotFound`, and `Conflict` where somebody was first, it
+        has expired, or it is not what they were shown.
+        """
         proposal = await self.find(id)
+        if approve and digest and digest != proposal.digest():
+            raise Conflict(
+                f"What waits as {id} is not what you were shown.", hint="Look at it again: `opswarm approvals`."
+            )
         grant = grants.sign(self._key, proposal, approver, approve=approve, reason=reason)
         body = await self._ask(proposal.server, "POST", f"/proposals/{id}/answer", {"grant": grant})
         said = self._read(proposal.server, body)
@@ -178,6 +188,7 @@ def request_of(proposal: Proposal) -> ApprovalRequest:
         preview=proposal.preview,
         risk=proposal.risk.value,
         expires=proposal.expires,
+        digest=proposal.digest(),
     )
 
 

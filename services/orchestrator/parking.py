@@ -78,7 +78,7 @@ class Parking:
         for one in said:
             try:
                 taken = await self._approvals.answer(
-                    one.id, request.principal, approve=one.approve, reason=one.reason
+                    one.id, request.principal, approve=one.approve, reason=one.reason, digest=one.digest
                 )
             except OpswarmError as error:
                 yield TextDelta(text=f"{error}\n\n")
