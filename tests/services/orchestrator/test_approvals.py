@@ -10,16 +10,8 @@ from a2a.types import TaskState
 
 from opswarm.a2a.wire import APPROVALS_URI
 from opswarm.agent.events import ApprovalNeeded, Failed, Finished, ToolFinished
-from tests.services.orchestrator.house import ANN, BOB, EVE, Swarm, swarm, text_of
-from tests.support.hosting import until
+from tests.services.orchestrator.house import ANN, BOB, EVE, ended, swarm, text_of
 from tests.support.lamps import Lamps
-
-
-async def ended(at: Swarm, task: str, where: str = "orchestrator") -> None:
-    async def is_so() -> bool:
-        return (await at.task(task, at=where)).status.state == TaskState.TASK_STATE_COMPLETED
-
-    await until(is_so, 20)
 
 
 async def test_an_action_waits_for_a_person_and_the_task_goes_on_after_the_yes(tmp_path: Path) -> None:
