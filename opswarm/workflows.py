@@ -14,6 +14,7 @@ import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import Context
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 1
 _ENDING_SECONDS = 30.0
+_PAGE, _MOST_PAGES = 200, 50
+_ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 _POLL_SECONDS = 0.5
 """How often a database without notifications (SQLite) is looked at for messages to workflows."""
 
@@ -137,6 +140,18 @@ def interruptible() -> Iterator[None]:
 async def outside(work: Coroutine[Any, Any, T]) -> T:
     """Does what a step has to do as if no workflow had asked for it: DBOS marks all that a step begins as its own."""
     return await asyncio.create_task(work, context=Context())
+
+
+async def forget_ended(keep_days: float) -> None:
+    """Deletes what is kept of workflows that ended more than `keep_days` ago."""
+    until = (datetime.now(UTC) - timedelta(days=keep_days)).isoformat()
+    for _ in range(_MOST_PAGES):
+        ended = await DBOS.list_workflows_async(
+            status=_ENDED, completed_before=until, limit=_PAGE, load_input=False, load_output=False
+        )
+        if not ended:
+            return
+        await DBOS.delete_workflows_async([w.workflow_id for w in ended])
 
 
 _running: set[asyncio.Task[Any]] = set()

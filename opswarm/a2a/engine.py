@@ -275,7 +275,7 @@ class Engine:
 
     def _broken(self, work: Work, resumes: Task | None, error: OpswarmError) -> Failed | ApprovalNeeded:
         """A turn that raised has failed; but one that was to go on, and could not yet, waits as it did."""
-        waits_for = _approval(resumes) if resumes is not None else None
+        waits_for = parked_for(resumes) if resumes is not None else None
         if waits_for is None or not isinstance(error, Unavailable | DeadlineExceeded):
             return Failed(code=error.code, message=str(error))
         work.take(TextDelta(text=f"**Not yet:** {error}\n\n"))
@@ -308,7 +308,7 @@ class Engine:
         waits_for: ApprovalNeeded | None = None
         if resumes is not None:
             history += [Said("user", question_of(resumes)), Said("assistant", answer_of(resumes))]
-            waits_for = _approval(resumes)
+            waits_for = parked_for(resumes)
         return TurnInput(
             text_of(message),
             work.task.id,
@@ -394,9 +394,12 @@ def _stopped(work: Work) -> StateFrame:
     return end_of(work.task.id, work.task.context_id, Failed(code="unavailable", message=_STOPPED))
 
 
-def _approval(parked: Task) -> ApprovalNeeded | None:
+def parked_for(task: Task) -> ApprovalNeeded | None:
+    """What a parked task waits for; None for any other."""
+    if task.status.state not in INTERRUPTED:
+        return None
     try:
-        event = EVENT.validate_python(MessageToDict(parked.metadata).get(wire.EVENTS_URI))
+        event = EVENT.validate_python(MessageToDict(task.metadata).get(wire.EVENTS_URI))
     except ValidationError:
         return None
     return event if isinstance(event, ApprovalNeeded) else None

@@ -85,6 +85,7 @@ class PausedTurn(BaseModel):
     question: str
     messages: tuple[Message, ...]
     pending: tuple[Pending, ...]
+    unsettled: dict[str, str] = {}
     step: int
     tool_bytes: int
     answer_size: int
@@ -124,7 +125,9 @@ class _State:
     model: ChatModel
     tool_bytes: int = 0
     answer_size: int = 0
-    seen: Counter[tuple[str, str]] = field(default_factory=Counter)
+    seen: Counter[str] = field(default_factory=Counter)
+    unsettled: dict[str, str] = field(default_factory=dict)
+    """Keys of calls that were not answered, by the call."""
     notice: str = ""
     step: int = 0
     asked: bool = False
@@ -202,6 +205,7 @@ class TurnLoop:
             answer_size=paused.answer_size,
             step=paused.step,
             pending=list(paused.pending),
+            unsettled=dict(paused.unsettled),
             returning=True,
             halted=self._halted(),
         )
@@ -239,6 +243,7 @@ class TurnLoop:
             question=state.request.question,
             messages=tuple(state.messages),
             pending=tuple(state.pending),
+            unsettled=state.unsettled,
             step=state.step,
             tool_bytes=state.tool_bytes,
             answer_size=state.answer_size,
@@ -429,10 +434,10 @@ class TurnLoop:
         if call.name not in names:
             raise InvalidInput(f"There is no tool '{call.name[:64]}'.", hint=f"The tools are: {', '.join(names)}.")
         arguments = call.parsed()
-        key = (call.name, json.dumps(arguments, sort_keys=True))
-        state.seen[key] += 1
+        same = f"{call.name} {json.dumps(arguments, sort_keys=True)}"
+        state.seen[same] += 1
         # What a person answered is not held up by limits that were reached while it waited.
-        if state.seen[key] > _MAX_REPEATS and not proposal:
+        if state.seen[same] > _MAX_REPEATS and not proposal:
             raise InvalidInput(
                 f"{call.name} was called {_MAX_REPEATS} times with the same arguments already.",
                 hint="Use the results above, or ask for something else.",
@@ -443,7 +448,13 @@ class TurnLoop:
             )
         # A model may give the same id to calls of different steps.
         once = f"{state.request.run}/{state.step}/{call.id}" if state.request.run else ""
-        return await tools.call(call.name, arguments, key=once, proposal=proposal)
+        # Where nobody knows what became of the same call, its key finds out, and keeps it from being done twice.
+        once = state.unsettled.pop(same, once)
+        try:
+            return await tools.call(call.name, arguments, key=once, proposal=proposal)
+        except (Unavailable, DeadlineExceeded):
+            state.unsettled[same] = once
+            raise
 
     def _fit(self, state: _State, call: ToolCall, result: ToolResult) -> str:
         text = clean(result.text)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dbos import DBOS, SetWorkflowID
 
-from opswarm.workflows import interruptible, workflows
+from opswarm.workflows import forget_ended, interruptible, workflows
 from tests.support.hosting import settings_at, until
 
 _VERSION = "test-1"
@@ -92,3 +92,19 @@ async def test_a_workflow_that_begins_while_the_service_stops_has_no_end_and_is_
             return set(await states()) == {"SUCCESS"}
 
         await until(over, 20)
+
+
+async def test_what_ended_long_ago_is_forgotten_and_what_goes_on_is_not(tmp_path: Path) -> None:
+    async with workflows(settings_at(tmp_path), "test", _VERSION):
+        _open.append(True)
+        await begin("ended")
+        await begin("sleeps", 60)
+
+        async def ended() -> bool:
+            return await states() == {"SUCCESS": 1, "PENDING": 1}
+
+        await until(ended)
+        await forget_ended(1.0)
+        assert await ended()
+        await forget_ended(0.0)
+        assert await states() == {"PENDING": 1}

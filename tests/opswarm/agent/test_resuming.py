@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from opswarm.agent.events import ApprovalNeeded, ApprovalRequest, Event, Finishe
 from opswarm.agent.toolbox import ToolResult
 from opswarm.agent.turn import PausedTurn, TurnLoop, TurnRequest
 from opswarm.errors import DeadlineExceeded, OpswarmError, ToolServerDown
-from opswarm.models.chat import CallPiece, TextPiece, ToolCall, ToolSchema
+from opswarm.models.chat import CallPiece, ChatRequest, Piece, TextPiece, ToolCall, ToolSchema
 from opswarm.models.playbook import Playbook
 from opswarm.settings import Turn
 from tests.opswarm.agent.test_turn import Model, call
@@ -134,3 +135,36 @@ async def test_the_same_call_approved_many_times_is_done_each_time() -> None:
     paused.kept[0] = paused.kept[0].model_copy(update={"pending": tuple(many)})
     events = await paused.resume()
     assert all(e.ok for e in events if isinstance(e, ToolFinished))
+
+
+async def test_the_same_call_after_one_whose_answer_was_lost_has_its_key() -> None:
+    tools = Lamps()
+    tools.raises["hall"] = DOWN
+    tools.answered.add("hall")
+
+    class Again(Model):
+        """Asks for the same three times; the answer to the first is lost."""
+
+        async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece, None]:
+            if len(self.requests) == 1:
+                tools.raises.clear()
+            async for piece in super().stream(request):
+                yield piece
+
+    steps = [[CallPiece(call("switch", n, lamp="hall"))] for n in (1, 2, 3)]
+    loop = TurnLoop(Again(*steps, [TextPiece("done")]), Playbook(), Turn())
+    events = [e async for e in loop.run(REQUEST, tools)]
+    assert isinstance(events[-1], Finished)
+    assert tools.keys == ["t1/1/c1", "t1/1/c1", "t1/3/c3"]
+
+
+async def test_a_turn_that_waits_keeps_the_key_of_a_call_whose_answer_was_lost() -> None:
+    paused = Paused("hall", "desk")
+    paused.tools.raises["hall"] = DOWN
+    await paused.begin()
+    assert list(paused.kept[0].unsettled.values()) == ["t1/1/c0"]
+    paused.tools.raises.clear()
+    paused.tools.answered |= {"hall", "desk"}
+    paused.model.steps = ([], [CallPiece(call("switch", 7, lamp="hall"))], [TextPiece("all done")])
+    await paused.resume()
+    assert paused.tools.keys == ["t1/1/c0", "t1/1/c1", "t1/1/c1", "t1/1/c0"]

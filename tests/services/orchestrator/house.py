@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from a2a.types import Task
+from a2a.types import Task, TaskState
 
 from opswarm.a2a.cards import Skill, agent_card
 from opswarm.a2a.client import RemoteAgent
@@ -25,7 +25,7 @@ from opswarm.mcp.serving import http_service
 from opswarm.models.chat import ToolCall
 from opswarm.settings import Settings, load
 from services.orchestrator.app import create_app
-from tests.support.hosting import free_port, serving
+from tests.support.hosting import free_port, serving, until
 from tests.support.lamps import Lamps
 
 ANN = Principal(kind=Kind.PERSON, subject="person:ann", roles=frozenset({Role.OPERATOR}))
@@ -84,9 +84,11 @@ class Swarm:
         )
         return [e async for e in asking], ids[0]
 
-    async def waiting(self, text: str, *, who: Principal = ANN, at: str = "orchestrator") -> tuple[list[str], str]:
+    async def waiting(
+        self, text: str, *, who: Principal = ANN, at: str = "orchestrator", **how: Any
+    ) -> tuple[list[str], str]:
         """Asks for something that has to wait: the ids of its approvals, and its task."""
-        events, task = await self.ask(text, who=who, at=at)
+        events, task = await self.ask(text, who=who, at=at, **how)
         needed = next(e for e in events if isinstance(e, ApprovalNeeded))
         return [r.id for r in needed.approvals], task
 
@@ -102,29 +104,43 @@ class Swarm:
         return next(t for t in await agent.tasks(self.token(who)) if t.id == id)
 
 
+async def ended(at: Swarm, task: str, where: str = "orchestrator", seconds: float = 20) -> None:
+    async def is_so() -> bool:
+        return (await at.task(task, at=where)).status.state == TaskState.TASK_STATE_COMPLETED
+
+    await until(is_so, seconds)
+
+
 def text_of(events: Sequence[Event]) -> str:
     return "".join(e.text for e in events if isinstance(e, TextDelta))
 
 
 @asynccontextmanager
 async def swarm(
-    home: Path, *, policy: str = "", lamps: Lamps | None = None, database_url: str = "", chat_minutes: float = 30
+    home: Path,
+    *,
+    policy: str = "",
+    lamps: Lamps | None = None,
+    database_url: str = "",
+    chat_minutes: float = 30,
+    agents: Sequence[str] = ("devops",),
 ) -> AsyncIterator[Swarm]:
     """All of it, started. Started again in the same folder with the same lamps it is the same swarm."""
-    names = ("gateway", "lamps", "devops", "orchestrator")
+    names = ("gateway", "lamps", *agents, "orchestrator")
     addresses = {n: f"http://127.0.0.1:{free_port()}" for n in names}
     actions = {"servers": ["lamps"], "chat_minutes": chat_minutes}
-    settings = load(home=home, addresses=addresses, actions=actions, database_url=database_url)
+    desk = {"agents": dict.fromkeys(agents, ""), "refresh_seconds": 0.5}
+    settings = load(home=home, addresses=addresses, actions=actions, database_url=database_url, orchestrator=desk)
     home.mkdir(parents=True, exist_ok=True)
     if policy:
         (home / "policy.yaml").write_text(policy)
     made = Swarm(settings, lamps or Lamps())
     try:
-        await made.start("lamps", "devops", "orchestrator")
+        await made.start("lamps", *agents, "orchestrator")
         yield made
     finally:
         async with AsyncExitStack() as left:  # All of them are stopped, the last of these first, whatever one says.
             left.push_async_callback(made.http.aclose)
-            for name in ("lamps", "devops", "orchestrator"):
+            for name in ("lamps", *agents, "orchestrator"):
                 if name in made.stacks:
                     left.push_async_callback(made.stop, name)
