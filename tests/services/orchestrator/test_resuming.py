@@ -264,7 +264,7 @@ async def test_attack_whoever_writes_the_pauses_gets_nobodys_authority(tmp_path:
         events, _ = await at.ask("go on", task_id=task)
         told = (await at.call("GET", "/audit/lamps")).json()
     assert at.lamps.effects == 0 and "not proven" in str(events[-1])
-    assert not [e for e in told["entries"] if e["event"] == "executing"]
+    assert not [e for e in told["entries"] if e["event"]["event"] == "executing"]
 
 
 async def test_a_task_that_is_cancelled_takes_what_waits_behind_it_along(tmp_path: Path) -> None:
