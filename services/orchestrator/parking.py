@@ -189,7 +189,12 @@ class Parking:
         if self.resuming is None or whose.subject != request.principal.subject:
             yield TextDelta(text="What asked for it goes on in its own task.\n\n")
             return
-        joined = await self.resuming.resume(asked_by.task, paused, proposal)
+        try:
+            joined = await self.resuming.resume(asked_by.task, paused, proposal)
+        except Unavailable as error:
+            log.warning("%s", error)
+            yield TextDelta(text="What asked for it goes on later, in its own task.\n\n")
+            return
         if joined is None or joined.work is None or joined.listener is None:
             yield TextDelta(text="What asked for it has gone on.\n\n")
             return

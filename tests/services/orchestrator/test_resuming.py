@@ -15,14 +15,16 @@ from a2a.types import Task, TaskState
 
 from opswarm.a2a.client import RemoteAgent
 from opswarm.a2a.engine import Engine
+from opswarm.a2a.responder import TurnInput
 from opswarm.a2a.wire import AGENT_KEY
 from opswarm.a2a.work import Work
 from opswarm.actions.proposals import Proposal
-from opswarm.agent.events import ApprovalNeeded
+from opswarm.agent.events import ApprovalNeeded, Event
 from opswarm.errors import ToolServerDown
 from opswarm.store.tasks import answer_of
 from services.orchestrator import waiting
 from services.orchestrator.approvals import Approvals
+from services.orchestrator.parking import Parking, Waits
 from services.orchestrator.resuming import Resuming
 from tests.services.orchestrator.house import ANN, BOB, Swarm, ended, swarm, text_of
 from tests.support.hosting import until
@@ -185,6 +187,24 @@ async def test_an_agents_task_goes_on_though_the_one_that_asked_for_it_was_lost(
     assert at.lamps.effects == 1
 
 
+async def test_an_answer_that_comes_before_the_task_is_parked_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tries: list[str]
+) -> None:
+    real = Parking.kept
+
+    async def kept(self: Parking, request: TurnInput, waits: Waits) -> Event:
+        for id in waits.requests:
+            assert (await at.answer(id)).status_code == 200
+        await until(lambda: len(tries) > 2)
+        return await real(self, request, waits)
+
+    monkeypatch.setattr(Parking, "kept", kept)
+    async with swarm(tmp_path) as at:
+        _, task = await at.ask("switch the lamp in the hall")
+        await ended(at, task)
+    assert at.lamps.effects == 1
+
+
 async def test_two_tasks_of_one_agent_wait_side_by_side(tmp_path: Path) -> None:
     async with swarm(tmp_path) as at:
         (id,), task = await at.waiting("switch the lamp in the hall", metadata={AGENT_KEY: "devops,devops"})
@@ -264,7 +284,7 @@ async def test_attack_whoever_writes_the_pauses_gets_nobodys_authority(tmp_path:
         events, _ = await at.ask("go on", task_id=task)
         told = (await at.call("GET", "/audit/lamps")).json()
     assert at.lamps.effects == 0 and "not proven" in str(events[-1])
-    assert not [e for e in told["entries"] if e["event"] == "executing"]
+    assert not [e for e in told["entries"] if e["event"]["event"] == "executing"]
 
 
 async def test_a_task_that_is_cancelled_takes_what_waits_behind_it_along(tmp_path: Path) -> None:
