@@ -17,8 +17,8 @@ from lab.app import create_lab
 from lab.kubeconfig import kubeconfig
 from lab.serve import serve
 from lab.simulation.world import Program
-from mcp_servers.kubernetes.cluster import Cluster, open_cluster
-from mcp_servers.kubernetes.settings import ClusterSettings
+from mcp_servers.cluster.connection import Cluster, open_cluster
+from mcp_servers.cluster.settings import ClusterSettings
 from tests.e2e.conftest import Machine, machine
 from tests.support.hosting import serving
 from tests.support.scripted_models import Reply, Script, openai

@@ -10,17 +10,17 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from mcp_servers.cluster.access import Right, require
+from mcp_servers.cluster.answers import Broke, Refused
+from mcp_servers.cluster.connection import APPLY
+from mcp_servers.cluster.objects import APPLIED_KEY, MANAGER, Found, Objects, changed, probe, said
+from mcp_servers.cluster.ownership import owner_of, source_of
+from mcp_servers.cluster.resources import Resource, is_built_in
+from mcp_servers.cluster.waiting import Time
 from mcp_servers.kubernetes.actions.diffs import diff, settled
 from mcp_servers.kubernetes.actions.manifests import Manifest, read_manifest
-from mcp_servers.kubernetes.actions.objects import APPLIED_KEY, MANAGER, Found, Objects, changed, probe, said
-from mcp_servers.kubernetes.actions.ownership import owner_of, source_of
 from mcp_servers.kubernetes.actions.privileges import privileges, service_account
-from mcp_servers.kubernetes.actions.rights import Right, require
-from mcp_servers.kubernetes.actions.waiting import Time
 from mcp_servers.kubernetes.actions.workloads import ROLLED, rolled_out
-from mcp_servers.kubernetes.answers import Broke, Refused
-from mcp_servers.kubernetes.cluster import APPLY
-from mcp_servers.kubernetes.resources import Resource, is_built_in
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
 from opswarm.errors import InvalidInput, NotFound, PermissionDenied
 from opswarm.guard.limits import PROTECTED_NAMESPACES, ROOT_OBJECTS

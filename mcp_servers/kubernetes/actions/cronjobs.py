@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from mcp_servers.kubernetes.actions.objects import KEY, MANAGER, Name, Namespace, Objects, look, said
-from mcp_servers.kubernetes.actions.rights import Right, require
-from mcp_servers.kubernetes.actions.waiting import Time, watched
-from mcp_servers.kubernetes.answers import Refused
-from mcp_servers.kubernetes.cluster import segment
+from mcp_servers.cluster.access import Right, require
+from mcp_servers.cluster.answers import Refused
+from mcp_servers.cluster.connection import segment
+from mcp_servers.cluster.objects import KEY, MANAGER, Name, Namespace, Objects, look, said
+from mcp_servers.cluster.waiting import Time, watched
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
 from opswarm.errors import InvalidInput, NotFound
 from opswarm.guard.risk import Risk

@@ -11,7 +11,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mcp_servers.kubernetes.actions.objects import (
+from mcp_servers.cluster.access import Right, require
+from mcp_servers.cluster.answers import Refused
+from mcp_servers.cluster.objects import (
     Found,
     Name,
     Objects,
@@ -20,10 +22,8 @@ from mcp_servers.kubernetes.actions.objects import (
     pod_path,
     probe,
 )
+from mcp_servers.cluster.waiting import Time, watched
 from mcp_servers.kubernetes.actions.pods import MIRROR, emptydirs, evict, is_ending, is_over
-from mcp_servers.kubernetes.actions.rights import Right, require
-from mcp_servers.kubernetes.actions.waiting import Time, watched
-from mcp_servers.kubernetes.answers import Refused
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
 from opswarm.errors import DeadlineExceeded, InvalidInput, NotFound, PermissionDenied, Unavailable
 from opswarm.guard.risk import Risk

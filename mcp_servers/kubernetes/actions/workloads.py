@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mcp_servers.kubernetes.actions.objects import Found, look, said
-from mcp_servers.kubernetes.actions.waiting import Time, watched
-from mcp_servers.kubernetes.cluster import Cluster, segment
+from mcp_servers.cluster.connection import Cluster, segment
+from mcp_servers.cluster.objects import Found, look, said
+from mcp_servers.cluster.waiting import Time, watched
 from mcp_servers.kubernetes.rollouts import progress
 from opswarm.actions.action import Intent, Verification
 from opswarm.errors import InvalidInput, OpswarmError, PermissionDenied

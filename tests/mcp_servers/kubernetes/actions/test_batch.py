@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from mcp_servers.kubernetes.actions.objects import KEY
+from mcp_servers.cluster.objects import KEY
 from opswarm.actions.action import Happened
 from opswarm.errors import InvalidInput
 from opswarm.guard.risk import Risk

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from mcp_servers.cluster.connection import Cluster
 from mcp_servers.kubernetes.actions import draining
 from mcp_servers.kubernetes.actions.pods import evict
-from mcp_servers.kubernetes.cluster import Cluster
 from opswarm.actions.action import Happened
 from opswarm.errors import PermissionDenied
 from opswarm.guard.targets import Target
