@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -49,7 +50,12 @@ class Waits:
 
     @property
     def unchanged(self) -> bool:
-        return self.before is not None and self.requests.keys() == {r.id for r in self.before.requests}
+        """Whether it is all as before: none that waited has ended, and none waits for anything else."""
+        return (
+            self.before is not None
+            and self.requests.keys() == {r.id for r in self.before.requests}
+            and self.children.keys() == {c.task_id for c in self.before.children}
+        )
 
 
 class Parking:
@@ -76,7 +82,8 @@ class Parking:
         """
         requests = tuple([await self._request(one, waits) for one in waits.requests.values()])
         before = waits.before
-        asked = (before.asked if before is not None else 0) + (not waits.unchanged)
+        known = {r.id for r in before.requests} if before is not None else set()
+        asked = (before.asked if before is not None else 0) + (not waits.requests.keys() <= known)
         if asked > _MOST_ASKED:
             return Failed(code="limit_exceeded", message="This task asked for approvals too often. Ask anew.")
         proof = before.proof if before is not None else self._proofs.sign(request.principal, request.task_id)
@@ -114,8 +121,8 @@ class Parking:
         for known in waits.before.requests if waits.before is not None else ():
             if known.id == said.id:
                 return known
-        # What the agent says of it is not shown to anybody.
-        return ApprovalRequest(id=said.id, summary=_UNCHECKED, expires=said.expires)
+        # What the agent says of it is not shown to anybody, nor may it keep it from being waited for.
+        return ApprovalRequest(id=said.id, summary=_UNCHECKED, expires=max(said.expires, time.time()))
 
     async def answered(self, paused: WaitingTask) -> set[str]:
         """The ids of what it need not wait for any more: somebody answered, it has expired, or it is gone.
