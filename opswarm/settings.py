@@ -388,6 +388,45 @@ class Kubernetes(Section):
     in_cluster: bool = Field(False, description="Use the pod's own service account.")
 
 
+_REPOSITORY = r"^[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}$"
+Repository = Annotated[str, Field(pattern=_REPOSITORY)]
+"""A repository: `owner/name`."""
+
+
+def _plain_url(url: str) -> str:
+    return _vouched(url).rstrip("/")
+
+
+class GitHub(Section):
+    url: Annotated[str, AfterValidator(_plain_url)] = Field(
+        "https://api.github.com",
+        description="Base URL of the API: `https://HOST/api/v3` for GitHub Enterprise, `…/api/v1` for Gitea, Forgejo.",
+    )
+    kind: Literal["github", "gitea"] = Field("github", description="Whose API it is; `gitea` is Forgejo's too.")
+    repositories: tuple[Repository, ...] = Field(
+        (), description="Repositories, `owner/name`, in which actions are allowed. The first is the one meant by none."
+    )
+    token: SecretStr | None = Field(None, description="Token that it is asked with; also `GITHUB_TOKEN`.")
+    token_file: Path | None = Field(None, description="File with that token; read at each request.")
+    app_id: str = Field("", pattern=r"^[A-Za-z0-9.]{0,64}$", description="Id of a GitHub App, instead of a token.")
+    installation_id: str = Field("", pattern=r"^[0-9]{0,20}$", description="Its installation. Default: the only one.")
+    private_key: SecretStr | None = Field(None, description="PEM of its private key.")
+    private_key_file: Path | None = Field(None, description="File with that key.")
+    ca_file: Path | None = Field(None, description="CA of the API. Default: the CAs of this machine.")
+    timeout_seconds: float = Field(30.0, gt=0, le=300, description="Longest wait for one answer, in seconds.")
+    lockdown: bool = Field(
+        False, description="Leave out what people without push rights wrote: descriptions, comments, reviews."
+    )
+    trusted_bots: tuple[str, ...] = Field(
+        ("renovate[bot]", "dependabot[bot]", "github-actions[bot]"),
+        description="Apps whose words are shown under lockdown.",
+    )
+
+    @property
+    def configured(self) -> bool:
+        return bool(self.token or self.token_file or self.app_id or os.environ.get("GITHUB_TOKEN"))
+
+
 class Lab(Section):
     scenarios: Annotated[tuple[str, ...], NoDecode] = Field(
         ("oom", "image-typo"), description="What is broken in the lab cluster; empty for a healthy one."
@@ -446,6 +485,7 @@ class Settings(BaseSettings):
     budgets: Budgets = Budgets()
     actions: Actions = Actions()
     kubernetes: Kubernetes = Kubernetes()
+    github: GitHub = GitHub()
     lab: Lab = Lab()
 
     @classmethod

@@ -22,7 +22,6 @@ from opswarm.store.database import database
 from opswarm.telemetry import configure_logging
 
 _DATABASE_SECONDS = 10.0
-_READ_A_CLUSTER = ("flux", "kubernetes")
 
 
 def _server(settings: Settings, name: str, host: str | None, port: int | None) -> Server:
@@ -92,7 +91,7 @@ def require_cluster(settings: Settings, name: str) -> None:
     """
     chosen = settings.kubernetes
     said = chosen.context or chosen.kubeconfig or chosen.in_cluster or os.environ.get("KUBECONFIG")
-    if name not in _READ_A_CLUSTER or said:
+    if name not in registry.READ_A_CLUSTER or said:
         return
     known = _contexts(Path.home() / ".kube" / "config")
     raise SettingsInvalid(

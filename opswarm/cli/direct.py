@@ -56,7 +56,10 @@ async def _found(settings: Settings, tool: str, stack: AsyncExitStack) -> tuple[
     urls = {row.service: row.url for row in at.rows} if at else {}
     known: list[str] = []
     down: OpswarmError | None = None
+    used = registry.tool_servers(settings)
     for name in registry.names(registry.TOOL_SERVERS):
+        if name not in used and name not in urls and not settings.addresses.get(name):
+            continue
         client = ToolServerClient(name, urls.get(name) or settings.address(name))
         stack.push_async_callback(client.aclose)
         try:

@@ -19,9 +19,17 @@ SERVICES = "opswarm.services"
 TOOL_SERVERS = "opswarm.mcp_servers"
 LAB = "opswarm.lab"
 
+READ_A_CLUSTER = ("flux", "kubernetes")
+"""Tool servers that are told which cluster to look at."""
+
 
 def names(group: str) -> list[str]:
     return sorted(e.name for e in entry_points(group=group))
+
+
+def tool_servers(settings: Settings) -> list[str]:
+    """The tool servers that these settings have a use for: whose section, where it can tell, is `configured`."""
+    return [n for n in names(TOOL_SERVERS) if getattr(getattr(settings, n, None), "configured", True)]
 
 
 def service_factory(name: str) -> Callable[[Settings], Service]:

@@ -110,7 +110,7 @@ async def _apps(stack: AsyncExitStack, settings: Settings, say: Say) -> dict[str
     from opswarm.mcp.serving import http_service  # Here, as an agent alone has no use for it.
 
     apps: dict[str, Starlette] = {}
-    for name in registry.names(registry.TOOL_SERVERS):
+    for name in registry.tool_servers(settings):
         service = await stack.enter_async_context(http_service(registry.tool_server(name), settings))
         apps[prefix(name, registry.TOOL_SERVERS)] = service.app()
         say(f"tool server {name}")
@@ -167,7 +167,7 @@ def _rows(
         name = at.rpartition("/")[2] or "orchestrator"
         behind = models.get("fast", "-") if not at else models.get("standard", "-")
         if at.startswith("/tools/"):
-            behind = cluster
+            behind = cluster if name in registry.READ_A_CLUSTER else "-"
         elif at == prefix("gateway", registry.SERVICES):
             behind = ", ".join(sorted({m for t, m in models.items() if t in ("fast", "standard", "deep")}))
         rows.append(Row(name, f"{base}{at}", behind, states.get(at, "?")))
