@@ -183,7 +183,8 @@ class Control(Section):
     )
     file: Path | None = Field(None, description="The file. Default: `control.json` in `home`.")
     namespace: str = Field(
-        "", pattern=r"^$|^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        "",
+        pattern=r"^$|^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
         description="Namespace of the ConfigMap. Default: the pod's own.",
     )
     configmap: str = Field(
@@ -193,7 +194,10 @@ class Control(Section):
         0.5, gt=0, le=0.8, description="Seconds between looks at it; a pause counts everywhere within 1 s."
     )
     stale_seconds: float = Field(
-        5.0, gt=1, le=60, description="Seconds without a word of it after which actions are refused."
+        5.0,
+        gt=1,
+        le=60,
+        description="Seconds without a word of it after which it is said to be unknown. Actions want one a second old.",
     )
 
 
@@ -337,7 +341,6 @@ class Models(Section):
         16_384, ge=2048, description="Context window asked of Ollama, in tokens; its own default cuts tools off."
     )
 
-
     @field_validator("endpoints")
     @classmethod
     def _of_ones_own(cls, given: dict[str, Endpoint]) -> dict[str, Endpoint]:
@@ -443,6 +446,45 @@ class Prometheus(Api):
         return bool(self.url or self.alertmanager.url)
 
 
+_REPOSITORY = r"^[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}$"
+Repository = Annotated[str, Field(pattern=_REPOSITORY)]
+"""A repository: `owner/name`."""
+
+
+def _plain_url(url: str) -> str:
+    return _vouched(url).rstrip("/")
+
+
+class GitHub(Section):
+    url: Annotated[str, AfterValidator(_plain_url)] = Field(
+        "https://api.github.com",
+        description="Base URL of the API: `https://HOST/api/v3` for GitHub Enterprise, `…/api/v1` for Gitea, Forgejo.",
+    )
+    kind: Literal["github", "gitea"] = Field("github", description="Whose API it is; `gitea` is Forgejo's too.")
+    repositories: tuple[Repository, ...] = Field(
+        (), description="Repositories, `owner/name`, in which actions are allowed. The first is the one meant by none."
+    )
+    token: SecretStr | None = Field(None, description="Token that it is asked with; also `GITHUB_TOKEN`.")
+    token_file: Path | None = Field(None, description="File with that token; read at each request.")
+    app_id: str = Field("", pattern=r"^[A-Za-z0-9.]{0,64}$", description="Id of a GitHub App, instead of a token.")
+    installation_id: str = Field("", pattern=r"^[0-9]{0,20}$", description="Its installation. Default: the only one.")
+    private_key: SecretStr | None = Field(None, description="PEM of its private key.")
+    private_key_file: Path | None = Field(None, description="File with that key.")
+    ca_file: Path | None = Field(None, description="CA of the API. Default: the CAs of this machine.")
+    timeout_seconds: float = Field(30.0, gt=0, le=300, description="Longest wait for one answer, in seconds.")
+    lockdown: bool = Field(
+        False, description="Leave out what people without push rights wrote: descriptions, comments, reviews."
+    )
+    trusted_bots: tuple[str, ...] = Field(
+        ("renovate[bot]", "dependabot[bot]", "github-actions[bot]"),
+        description="Apps whose words are shown under lockdown.",
+    )
+
+    @property
+    def configured(self) -> bool:
+        return bool(self.token or self.token_file or self.app_id or os.environ.get("GITHUB_TOKEN"))
+
+
 class Lab(Section):
     scenarios: Annotated[tuple[str, ...], NoDecode] = Field(
         ("oom", "image-typo"), description="What is broken in the lab cluster; empty for a healthy one."
@@ -502,6 +544,7 @@ class Settings(BaseSettings):
     actions: Actions = Actions()
     kubernetes: Kubernetes = Kubernetes()
     prometheus: Prometheus = Prometheus()
+    github: GitHub = GitHub()
     lab: Lab = Lab()
 
     @classmethod

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import Context
-from functools import partial
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -30,8 +30,19 @@ log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 1
 _ENDING_SECONDS = 30.0
+_PAGE, _MOST_PAGES = 200, 50
+_ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 _POLL_SECONDS = 0.5
 """How often a database without notifications (SQLite) is looked at for messages to workflows."""
+
+
+async def _threads_of_the_loop(cls: type[DBOS]) -> None:
+    """What DBOS does before each use of a thread, replaced: nothing. It would make its own thread pool the default of
+    the running loop, which it shares with everything else in this process, and shuts that pool down when it ends:
+    whoever uses `asyncio.to_thread` then fails. No setting of its keeps it from that (3.4)."""
+
+
+DBOS._configure_asyncio_thread_pool = classmethod(_threads_of_the_loop)  # type: ignore[method-assign,assignment]
 
 
 class Json(Serializer):
@@ -82,6 +93,7 @@ async def workflows(settings: Settings, service: str, version: str) -> AsyncIter
     if _ending:
         # One in a process: the last one is on its way out.
         await asyncio.wait(_ending, timeout=_ENDING_SECONDS)
+    _stopping.clear()
     try:
         DBOS(config=config)
         DBOS.launch()
@@ -95,31 +107,27 @@ async def workflows(settings: Settings, service: str, version: str) -> AsyncIter
         await _cancel_older(version)
         yield
     finally:
-        ending = asyncio.create_task(_end())
+        # Cancelled, a workflow writes no end: it is gone on with at the next start. So is one that is only beginning.
+        _stopping.set()
+        running = list(_running)
+        for task in running:
+            task.cancel()
+        ending = asyncio.create_task(_end(running))
         _ending.add(ending)
         ending.add_done_callback(_ending.discard)
         await asyncio.shield(ending)  # Whoever stops the service may lose patience; this goes on.
 
 
-async def _end() -> None:
-    # Cancelled, a workflow writes no end: it is gone on with at the next start.
-    running = list(_running)
-    for task in running:
-        task.cancel()
+async def _end(running: list[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*running, return_exceptions=True)
-    # DBOS gave the loop threads of its own, which end with it; and it waits for them, while others have to go on.
-    loop, threads = asyncio.get_running_loop(), ThreadPoolExecutor(thread_name_prefix="loop")
-    loop.set_default_executor(threads)
-    try:
-        await loop.run_in_executor(threads, partial(DBOS.destroy, workflow_completion_timeout_sec=_CLOSE_SECONDS))
-    finally:
-        # Whatever was still begun in it meanwhile has given the loop its threads once more.
-        loop.set_default_executor(threads)
+    await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=_CLOSE_SECONDS)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
     """To be entered by every workflow first: it is broken off there when the service stops."""
+    if _stopping.is_set():
+        raise asyncio.CancelledError
     task = asyncio.current_task()
     assert task is not None
     _running.add(task)
@@ -134,8 +142,21 @@ async def outside(work: Coroutine[Any, Any, T]) -> T:
     return await asyncio.create_task(work, context=Context())
 
 
+async def forget_ended(keep_days: float) -> None:
+    """Deletes what is kept of workflows that ended more than `keep_days` ago."""
+    until = (datetime.now(UTC) - timedelta(days=keep_days)).isoformat()
+    for _ in range(_MOST_PAGES):
+        ended = await DBOS.list_workflows_async(
+            status=_ENDED, completed_before=until, limit=_PAGE, load_input=False, load_output=False
+        )
+        if not ended:
+            return
+        await DBOS.delete_workflows_async([w.workflow_id for w in ended])
+
+
 _running: set[asyncio.Task[Any]] = set()
 _ending: set[asyncio.Task[None]] = set()
+_stopping = threading.Event()
 
 
 async def _cancel_older(version: str) -> None:

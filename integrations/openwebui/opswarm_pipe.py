@@ -275,7 +275,8 @@ async def _answers(waits: list[dict[str, str]], call: Call) -> list[dict[str, An
         message = "\n\n".join(t for t in (one["summary"], one["preview"]) if t)
         said = await call.ask({"type": "confirmation", "data": {"title": "Approve this?", "message": message}})
         if said is True or said is False:
-            found.append({"id": one["id"], "approve": said, "reason": "" if said else "Declined in the dialog."})
+            reason = "" if said else "Declined in the dialog."
+            found.append({"id": one["id"], "approve": said, "reason": reason, "digest": one.get("digest", "")})
     return found
 
 
@@ -558,7 +559,7 @@ async def _on_the_way(event: Mapping[str, Any], told: Told, call: Call) -> Async
         case "approval_needed":
             listed = event.get("approvals")
             told.waits = [
-                {k: _plain(a.get(k)) for k in ("id", "summary", "preview")}
+                {k: _plain(a.get(k)) for k in ("id", "summary", "preview", "digest")}
                 for a in (listed if isinstance(listed, list) else [])
                 if isinstance(a, dict) and _ID.fullmatch(str(a.get("id")))
             ]

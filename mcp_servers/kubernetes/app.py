@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from mcp_servers.kubernetes.cluster import Cluster
-from mcp_servers.kubernetes.settings import ClusterSettings
+from mcp_servers.cluster.connection import Cluster
+from mcp_servers.cluster.settings import ClusterSettings
 from mcp_servers.kubernetes.tools import ACTING, INSTRUCTIONS, declared, kubernetes_tools
 from opswarm.mcp.serving import ToolProvider
 from opswarm.service import Check

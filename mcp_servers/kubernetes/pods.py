@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from mcp_servers.cluster.resources import Resources
 from mcp_servers.kubernetes import arguments, quantities
 from mcp_servers.kubernetes.reading import Namespace
 from mcp_servers.kubernetes.rendering import TEXT_LIMIT, age, fit_lines, fitting, parse_time, table
-from mcp_servers.kubernetes.resources import Resources
 from opswarm.errors import InvalidInput, NotFound
 from opswarm.guard.untrusted import clean
 from opswarm.mcp.tools import ToolOutput

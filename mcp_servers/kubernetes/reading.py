@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from mcp_servers.cluster.connection import JSON, TABLE
+from mcp_servers.cluster.masking import shown
+from mcp_servers.cluster.resources import Page, Resource, Resources
 from mcp_servers.kubernetes import arguments, quantities
-from mcp_servers.kubernetes.cluster import JSON, TABLE
-from mcp_servers.kubernetes.masking import shown
 from mcp_servers.kubernetes.rendering import age, cell, fit_lines, fit_text, fitting, server_table, table, to_yaml
-from mcp_servers.kubernetes.resources import Page, Resource, Resources
 from opswarm.errors import InvalidInput, NotFound, OpswarmError
 from opswarm.mcp.tools import ToolOutput
 

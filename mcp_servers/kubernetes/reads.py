@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mcp_servers.kubernetes.actions.rights import Right
+from mcp_servers.cluster.access import Right
 
 BROWSED: Mapping[str, tuple[str, ...]] = {
     "": (

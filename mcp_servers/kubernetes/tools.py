@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
+from mcp_servers.cluster.connection import Cluster, open_cluster
+from mcp_servers.cluster.resources import Resources
+from mcp_servers.cluster.settings import ClusterSettings
 from mcp_servers.kubernetes.actions.specs import action_specs
-from mcp_servers.kubernetes.cluster import Cluster, open_cluster
 from mcp_servers.kubernetes.diagnosis import Diagnosis
 from mcp_servers.kubernetes.pods import Pods
 from mcp_servers.kubernetes.reading import Reading
-from mcp_servers.kubernetes.resources import Resources
 from mcp_servers.kubernetes.rollouts import Rollouts
 from mcp_servers.kubernetes.search import Search
-from mcp_servers.kubernetes.settings import ClusterSettings
 from opswarm.mcp.tools import ToolSpec
 
 INSTRUCTIONS = (

@@ -4,7 +4,8 @@ A task is `Work` in memory while a turn is at it, and a row in the store before,
 to nobody who waits for it: clients leave, come back and are slow as they like. What a message does:
 
 - a new one begins a task and a turn; sent again, now or later, it finds that task;
-- one to a task that waits for input resumes it with a new turn;
+- one to a task that waits for input resumes it with a new turn; where that can't go on, since something it needs does
+  not answer, the task waits as it did, as if the message had never come;
 - one to a task that is being worked on is refused, as there is nobody to read it: the protocol lets an agent choose,
   and a message that is taken but not heeded would be worse. The same question in the same context begins a new task;
 - one to a task that has ended is refused, as the protocol has it.
@@ -16,7 +17,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,8 +41,8 @@ from opswarm.a2a.messages import brought, check, text_of
 from opswarm.a2a.responder import Responder, TurnInput
 from opswarm.a2a.rpc import SAFE
 from opswarm.a2a.work import Work
-from opswarm.agent.events import EVENT, ApprovalNeeded, Failed, Finished
-from opswarm.errors import OpswarmError
+from opswarm.agent.events import EVENT, ApprovalNeeded, Failed, Finished, TextDelta
+from opswarm.errors import DeadlineExceeded, OpswarmError, Unavailable
 from opswarm.guard import principal as principals
 from opswarm.guard.principal import Kind, Principal
 from opswarm.models.chat import Message as Said
@@ -74,10 +75,23 @@ class Taken:
     listener: Listener | None = None
 
 
+async def forgotten(task: Task) -> None:
+    """Nothing was kept for it."""
+
+
 class Engine:
     """Runs the turns of one responder and keeps their tasks."""
 
-    def __init__(self, name: str, responder: Responder, store: Tasks) -> None:
+    def __init__(
+        self,
+        name: str,
+        responder: Responder,
+        store: Tasks,
+        ended: Callable[[Task], Awaitable[None]] = forgotten,
+    ) -> None:
+        """`ended` is told of each task that had waited and has ended, once its end is stored: what was kept for its
+        going on can go. Killed in between it is not told."""
+        self._ended = ended
         self._name = name
         self._responder = responder
         self._store = store
@@ -139,7 +153,7 @@ class Engine:
             if task.status.state in TERMINAL:
                 raise TaskNotCancelableError
             if task_id not in self._works:  # Unless it was resumed while the store was asked.
-                resting = self._works[task_id] = Work(task, owner)
+                resting = self._works[task_id] = Work(task, owner, resumed=True)
                 resting.begun.set_result(None)
         work = self._works[task_id]
         await asyncio.shield(work.begun)
@@ -160,8 +174,7 @@ class Engine:
         at_work = [w for w in self._works.values() if w.begun.done() and not w.settling]
         for work in at_work:
             self._break_off(work, _stopped(work))
-        # One that had been resumed waits again, as it does in the store.
-        await asyncio.gather(*(self._finish(w, kept=not w.resumed) for w in at_work))
+        await asyncio.gather(*(self._finish(w) for w in at_work))
         if self._at_work:
             await asyncio.gather(*self._at_work, return_exceptions=True)
 
@@ -248,7 +261,7 @@ class Engine:
         try:
             outcome = await self._events(await self._input(work, call, resumes), work)
         except OpswarmError as error:
-            outcome = Failed(code=error.code, message=str(error))
+            outcome = self._broken(work, resumes, error)
         except Exception:  # The process boundary: the log gets the details, the client a sentence.
             log.exception("turn of task %s broke", work.task.id)
             outcome = Failed(code="internal", message=f"The {self._name} agent broke on this request; see its log.")
@@ -259,6 +272,15 @@ class Engine:
         if isinstance(outcome, ApprovalNeeded):
             return parked_frame(*ids, outcome)
         return end_of(*ids, outcome)
+
+    def _broken(self, work: Work, resumes: Task | None, error: OpswarmError) -> Failed | ApprovalNeeded:
+        """A turn that raised has failed; but one that was to go on, and could not yet, waits as it did."""
+        waits_for = parked_for(resumes) if resumes is not None else None
+        if waits_for is None or not isinstance(error, Unavailable | DeadlineExceeded):
+            return Failed(code=error.code, message=str(error))
+        work.take(TextDelta(text=f"**Not yet:** {error}\n\n"))
+        work.stays = True
+        return waits_for
 
     async def _events(self, request: TurnInput, work: Work) -> Finished | Failed | ApprovalNeeded:
         count = 0
@@ -286,7 +308,7 @@ class Engine:
         waits_for: ApprovalNeeded | None = None
         if resumes is not None:
             history += [Said("user", question_of(resumes)), Said("assistant", answer_of(resumes))]
-            waits_for = _approval(resumes)
+            waits_for = parked_for(resumes)
         return TurnInput(
             text_of(message),
             work.task.id,
@@ -311,10 +333,12 @@ class Engine:
         if work.running is not None:
             work.running.cancel()
 
-    async def _finish(self, work: Work, *, kept: bool = True) -> None:
+    async def _finish(self, work: Work) -> None:
         try:
-            if kept:
+            if not work.stays:
                 await self._store.save(work.task, work.owner)
+                if work.resumed and work.task.status.state in TERMINAL:
+                    await self._ended(work.task)
         except Exception:  # Whoever listens must hear the end, whatever became of the row.
             log.exception("the end of task %s could not be kept", work.task.id)
         self._forget(work)
@@ -365,12 +389,17 @@ def _ended(task: Task) -> UnsupportedOperationError:
 
 
 def _stopped(work: Work) -> StateFrame:
+    if not work.settling:
+        work.stays = work.resumed  # One that had been resumed waits again, as it does in the store.
     return end_of(work.task.id, work.task.context_id, Failed(code="unavailable", message=_STOPPED))
 
 
-def _approval(parked: Task) -> ApprovalNeeded | None:
+def parked_for(task: Task) -> ApprovalNeeded | None:
+    """What a parked task waits for; None for any other."""
+    if task.status.state not in INTERRUPTED:
+        return None
     try:
-        event = EVENT.validate_python(MessageToDict(parked.metadata).get(wire.EVENTS_URI))
+        event = EVENT.validate_python(MessageToDict(task.metadata).get(wire.EVENTS_URI))
     except ValidationError:
         return None
     return event if isinstance(event, ApprovalNeeded) else None

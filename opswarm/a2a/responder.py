@@ -37,6 +37,7 @@ class Responder(Protocol):
         """The turn's events, ending with `Finished` or `Failed`. Cancelled when the task is.
 
         A turn that ends with `ApprovalNeeded` parks its task: it waits for input, in the store and not in memory,
-        and the next message to it begins a turn that resumes it.
+        and the next message to it begins a turn that resumes it. Where that raises `Unavailable` or `DeadlineExceeded`
+        the task waits on as it did; whoever raises one of them has left everything as it was, or may do it again.
         """
         ...

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
-from a2a.types import AgentCard
+from a2a.types import AgentCard, Task
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from opswarm.a2a import direct, rpc
-from opswarm.a2a.engine import Engine
+from opswarm.a2a.engine import Engine, forgotten
 from opswarm.a2a.handler import AGENT_STATE, Handler
 from opswarm.a2a.openai import ChatDoor
 from opswarm.a2a.responder import Responder, TurnInput
@@ -38,11 +38,21 @@ _DRAIN_SECONDS = 1.0
 class A2AServer:
     """One agent's A2A side: its routes, and what must run while they are served."""
 
-    def __init__(self, name: str, card: AgentCard, responder: Responder, store: Tasks, *, max_bytes: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        card: AgentCard,
+        responder: Responder,
+        store: Tasks,
+        *,
+        max_bytes: int,
+        ended: Callable[[Task], Awaitable[None]] = forgotten,
+    ) -> None:
+        """`ended` as of `Engine`."""
         self._store = store
         self._max_bytes = max_bytes
         self._card = card
-        self.engine = self._engine = Engine(name, responder, store)
+        self.engine = self._engine = Engine(name, responder, store, ended)
         self._dispatcher = JsonRpcDispatcher(
             Handler(self._engine), enable_v0_3_compat=True, context_builder=_CallContexts(), shutdown_grace_period=0
         )

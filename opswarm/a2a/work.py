@@ -20,9 +20,7 @@ a model's tokens (the performance guide allows 25 ms). The first text of a turn 
 class Work:
     """A task while it is worked on. Its `task` is current but for the answer: `snapshot` has that too."""
 
-    def __init__(
-        self, task: Task, owner: str, *, window: float = WINDOW_SECONDS, resumed: bool = False
-    ) -> None:
+    def __init__(self, task: Task, owner: str, *, window: float = WINDOW_SECONDS, resumed: bool = False) -> None:
         self.task = task
         self.owner = owner
         self.resumed = resumed
@@ -31,6 +29,8 @@ class Work:
         self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the task has ended or is parked, and that is stored."""
         self.running: asyncio.Task[None] | None = None
+        self.stays = False
+        """Whether it could not go on: it stays in the store as it waits."""
         self._window = window
         self._listeners: set[Listener] = set()
         self._said = [answer] if (answer := answer_of(task)) else []

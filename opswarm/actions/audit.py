@@ -1,119 +1,33 @@
 """The audit: every attempt to change the world, in a chain that shows when a part of it is changed or missing.
 
-Each entry holds the hash of the one before it. The head (the newest entry's number and hash) is signed with a key of
-the tool server's own and told with every entry to the log: whoever keeps a head can tell later that nothing up to it
-was edited, removed or cut off. Old entries are dropped, and a signed anchor stays where the chain then begins.
+Nothing is added to a chain that ends before where it is known to have been, and nothing is dropped of one that is not
+whole: whoever can write to the database can't have the server sign what they did.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import itertools
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from pydantic import BaseModel, ConfigDict
 
 from opswarm.actions.canonical import canonical
-from opswarm.errors import InvalidInput, Unavailable
+from opswarm.actions.chain import ANCHOR, GENESIS, Entry, Event, Head, links
+from opswarm.errors import Unavailable
 from opswarm.guard.redaction import redact_value
 from opswarm.guard.untrusted import cap_bytes, clean
 from opswarm.store.database import Database, Row
 
 log = logging.getLogger("opswarm.audit")
 
-GENESIS = "0" * 64
-"""What the first entry has in place of a hash before it."""
-
 _TEXT_BYTES = 4_000
 _TRIES = 20
 _PRUNE_EVERY = 500
 _DAY = 86_400.0
-
-
-class Event(BaseModel):
-    """What happened to one attempt.
-
-    `event`: `denied` (an approval that expired too), `needs_approval`, `approved`, `rejected`, `executing`,
-    `executed`, `failed`, `unknown`, `verified`, `not_verified`, or `previewed`. `caller` is the whole chain, `subject`
-    on whose behalf, `seconds` how long it took.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    event: str
-    tool: str
-    caller: str = ""
-    subject: str = ""
-    task: str = ""
-    arguments: Mapping[str, Any] = {}
-    key: str = ""
-    proposal: str = ""
-    outcome: str = ""
-    rule: str = ""
-    risk: str = ""
-    text: str = ""
-    state: Mapping[str, Any] = {}
-    seconds: float = 0.0
-
-
-class Entry(BaseModel):
-    """One entry as it is kept: `at` in Unix seconds, `hash` over everything else and `before`, the hash before it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    server: str
-    number: int
-    at: float
-    event: Event
-    before: str
-    hash: str
-
-    def computed(self) -> str:
-        body = {"server": self.server, "number": self.number, "at": self.at, "event": self.event}
-        return hashlib.sha256(f"{self.before}{canonical(body)}".encode("ascii")).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """Where a chain stood: the number and hash of an entry, signed by the server's audit key.
-
-    Spelt `NUMBER:HASH:SIGNATURE`, the signature in hexadecimal.
-    """
-
-    server: str
-    number: int
-    hash: str
-    signature: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.number}:{self.hash}:{self.signature}"
-
-    @property
-    def message(self) -> bytes:
-        return f"opswarm audit {self.server} {self.number} {self.hash}".encode()
-
-    @classmethod
-    def parse(cls, server: str, text: str) -> Head:
-        """Raises `InvalidInput` for what is no head."""
-        number, _, rest = text.strip().partition(":")
-        hash_, _, signature = rest.partition(":")
-        if not number.isdecimal() or len(hash_) != 64 or any(c not in "0123456789abcdef" for c in hash_ + signature):
-            raise InvalidInput("A head is NUMBER:HASH or NUMBER:HASH:SIGNATURE, as the log has it.")
-        return cls(server, int(number), hash_, signature)
-
-    def signed_by(self, key: Ed25519PublicKey) -> bool:
-        try:
-            key.verify(bytes.fromhex(self.signature), self.message)
-        except (InvalidSignature, ValueError):
-            return False
-        return True
 
 
 class Audit:
@@ -134,6 +48,7 @@ class Audit:
         self._keep_days = keep_days
         self._clock = clock
         self._lock = asyncio.Lock()
+        self._newest = (0, GENESIS)
         self._added = 0
 
     @property
@@ -147,33 +62,41 @@ class Audit:
                 " at DOUBLE PRECISION NOT NULL, tool VARCHAR(128) NOT NULL, subject VARCHAR(256) NOT NULL,"
                 " body TEXT NOT NULL, before VARCHAR(64) NOT NULL, hash VARCHAR(64) NOT NULL,"
                 " PRIMARY KEY (server, number))",
-                "CREATE TABLE IF NOT EXISTS audit_anchors (server VARCHAR(64) NOT NULL PRIMARY KEY,"
-                " number BIGINT NOT NULL, hash VARCHAR(64) NOT NULL, signature VARCHAR(128) NOT NULL)",
+                "CREATE TABLE IF NOT EXISTS audit_starts (server VARCHAR(64) NOT NULL PRIMARY KEY,"
+                " number BIGINT NOT NULL, hash VARCHAR(64) NOT NULL, at BIGINT NOT NULL,"
+                " signature VARCHAR(128) NOT NULL)",
             ]
         )
 
     async def add(self, event: Event) -> Head:
-        """Adds an entry and gives the signed head. Raises `Unavailable` when it can't be written."""
+        """Adds an entry and gives the signed head. Raises `Unavailable` when it can't be written, or what is there was
+        cut off."""
         event = _kept(event)
         async with self._lock:
             for _ in range(_TRIES):
-                number, before = await self._last()
+                number, before, _ = await self._last()
+                if number < self._newest[0] or (number == self._newest[0] and before != self._newest[1]):
+                    raise Unavailable(
+                        f"The audit of {self._server} was changed: its entry {self._newest[0]} is not there any more.",
+                        hint="Look into its database, and check a head of the log with `opswarm audit verify`.",
+                    )
                 entry = Entry(
                     server=self._server, number=number + 1, at=self._clock(), event=event, before=before, hash=""
                 )
                 entry = entry.model_copy(update={"hash": entry.computed()})
                 if await self._written(entry):
+                    self._newest = entry.number, entry.hash
                     break
             else:
                 raise Unavailable("The audit can't be written: others write to it all the time.", hint="Try again.")
-        head = self._signed(entry.number, entry.hash)
+        head = self._head(entry.number, entry.hash, entry.at)
         log.info("audit %s", json.dumps({**entry.model_dump(mode="json"), "head": str(head)}, ensure_ascii=False))
         await self._pruned()
         return head
 
     async def head(self) -> Head:
         """The newest head; number 0 when there is no entry yet."""
-        return self._signed(*await self._last())
+        return self._head(*await self._last())
 
     async def entries(
         self, *, since: float = 0.0, after: int = 0, tool: str = "", most: int = 1_000
@@ -190,31 +113,42 @@ class Audit:
     async def anchor(self) -> Head | None:
         """Where the chain begins, since older entries were dropped; None while it is whole."""
         rows = await self._database.rows(
-            "SELECT number, hash, signature FROM audit_anchors WHERE server = :server", {"server": self._server}
-        )
-        return Head(self._server, int(rows[0][0]), str(rows[0][1]), str(rows[0][2])) if rows else None
-
-    async def prune(self, until: float) -> None:
-        """Drops the entries before `until` (Unix seconds), never the newest, and leaves a signed anchor."""
-        rows = await self._database.rows(
-            "SELECT number, hash FROM audit WHERE server = :server AND number = (SELECT MAX(number) FROM audit"
-            " WHERE server = :server AND at < :until AND number < (SELECT MAX(number) FROM audit"
-            " WHERE server = :server))",
-            {"server": self._server, "until": until},
+            "SELECT number, hash, at, signature FROM audit_starts WHERE server = :server", {"server": self._server}
         )
         if not rows:
+            return None
+        number, hash_, at, signature = rows[0]
+        return Head(self._server, int(number), str(hash_), int(at), str(signature), ANCHOR)
+
+    async def prune(self, until: float) -> None:
+        """Drops the entries before `until` (Unix seconds), never the newest, and leaves a signed anchor.
+
+        Of a chain that is not whole nothing is dropped, which is logged: someone has to look at it as it is.
+        """
+        anchor, (last, _, _) = await self.anchor(), await self._last()
+        number, before = self._start(anchor)
+        cut = number
+        while page := await self.entries(after=cut, most=_PRUNE_EVERY):
+            whole = list(itertools.takewhile(lambda e: e.at < until and e.number < last, page))
+            if wrong := next(links(whole, cut, before), ""):
+                log.error("the audit of %s is not whole, so nothing of it is dropped: %s", self._server, wrong)
+                return
+            if whole:
+                cut, before = whole[-1].number, whole[-1].hash
+            if len(whole) < len(page):
+                break
+        if cut == number:
             return
-        anchor = self._signed(int(rows[0][0]), str(rows[0][1]))
+        made = Head(self._server, cut, before, int(until), kind=ANCHOR).signed(self._key)
         # The anchor first: a chain that begins before its anchor can be checked, one that begins after it can't.
         await self._database.write(
-            "INSERT INTO audit_anchors (server, number, hash, signature) VALUES (:server, :number, :hash, :signature)"
-            " ON CONFLICT (server) DO UPDATE SET number = excluded.number, hash = excluded.hash,"
-            " signature = excluded.signature",
-            {"server": self._server, "number": anchor.number, "hash": anchor.hash, "signature": anchor.signature},
+            "INSERT INTO audit_starts (server, number, hash, at, signature) VALUES"
+            " (:server, :number, :hash, :at, :signature) ON CONFLICT (server) DO UPDATE SET number = excluded.number,"
+            " hash = excluded.hash, at = excluded.at, signature = excluded.signature",
+            {"server": self._server, "number": cut, "hash": before, "at": made.at, "signature": made.signature},
         )
         await self._database.write(
-            "DELETE FROM audit WHERE server = :server AND number <= :number",
-            {"server": self._server, "number": anchor.number},
+            "DELETE FROM audit WHERE server = :server AND number <= :number", {"server": self._server, "number": cut}
         )
 
     async def _pruned(self) -> None:
@@ -225,12 +159,27 @@ class Audit:
             except Unavailable:
                 log.warning("old entries of the audit of %s could not be dropped", self._server)
 
-    async def _last(self) -> tuple[int, str]:
+    async def _last(self) -> tuple[int, str, float]:
+        """The number, hash and time of the newest entry. Raises `Unavailable` when the chain ends before its anchor."""
         rows = await self._database.rows(
-            "SELECT number, hash FROM audit WHERE server = :server ORDER BY number DESC LIMIT 1",
+            "SELECT number, hash, at FROM audit WHERE server = :server ORDER BY number DESC LIMIT 1",
             {"server": self._server},
         )
-        return (int(rows[0][0]), str(rows[0][1])) if rows else (0, GENESIS)
+        if rows:
+            return int(rows[0][0]), str(rows[0][1]), float(rows[0][2])
+        anchor = await self.anchor()
+        return *self._start(anchor), float(anchor.at if anchor else 0)
+
+    def _start(self, anchor: Head | None) -> tuple[int, str]:
+        """What the first entry that is kept follows on. Raises `Unavailable` for an anchor that is not ours."""
+        if anchor is None:
+            return 0, GENESIS
+        if not anchor.signed_by(self.public_key):
+            raise Unavailable(
+                f"Where the audit of {self._server} begins is not signed by its key.",
+                hint="Put its audit key back, or look who changed the database.",
+            )
+        return anchor.number, anchor.hash
 
     async def _written(self, entry: Entry) -> bool:
         """False when another replica took the number."""
@@ -256,49 +205,8 @@ class Audit:
         event = Event.model_validate_json(body)
         return Entry(server=self._server, number=int(number), at=float(at), event=event, before=before, hash=hash_)
 
-    def _signed(self, number: int, hash_: str) -> Head:
-        bare = Head(self._server, number, hash_)
-        return Head(self._server, number, hash_, self._key.sign(bare.message).hex())
-
-
-def faults(
-    entries: Sequence[Entry], anchor: Head | None, key: Ed25519PublicKey, heads: Sequence[Head] = ()
-) -> list[str]:
-    """What is wrong with a whole chain, as sentences; empty when nothing is.
-
-    `entries` are all that there are, in order; `heads` those that somebody kept, which the chain must still contain.
-    """
-    found: list[str] = []
-    number, before = 0, GENESIS
-    if anchor is not None:
-        if not anchor.signed_by(key):
-            found.append(f"The anchor at entry {anchor.number} is not signed by this server's audit key.")
-        number, before = anchor.number, anchor.hash
-    known = {number: before}
-    for entry in (e for e in entries if e.number > number):
-        if entry.number != number + 1:
-            found.append(f"Entries {number + 1} to {entry.number - 1} are missing.")
-        elif entry.before != before:
-            found.append(f"Entry {entry.number} does not follow from the one before it.")
-        if entry.computed() != entry.hash:
-            found.append(f"Entry {entry.number} was changed.")
-        number, before = entry.number, entry.hash
-        known[number] = before
-    found += [fault for head in heads for fault in _against(head, known, number, anchor, key)]
-    return found
-
-
-def _against(
-    head: Head, known: Mapping[int, str], last: int, anchor: Head | None, key: Ed25519PublicKey
-) -> Iterator[str]:
-    if head.signature and not head.signed_by(key):
-        yield f"The head {head.number} is not signed by this server's audit key."
-    elif head.number > last:
-        yield f"The chain ends at entry {last}, but reached {head.number}: its tail was cut off."
-    elif head.number in known and known[head.number] != head.hash:
-        yield f"Entry {head.number} is not the one that the head was taken of."
-    elif head.number not in known and (anchor is None or head.number > anchor.number):
-        yield f"Entry {head.number}, of which the head was taken, is missing."
+    def _head(self, number: int, hash_: str, at: float) -> Head:
+        return Head(self._server, number, hash_, int(at)).signed(self._key)
 
 
 def _kept(event: Event) -> Event:
@@ -309,4 +217,3 @@ def _kept(event: Event) -> Event:
             plain[name] = {"cut": cap_bytes(canonical(plain[name]), _TEXT_BYTES)}
     plain["text"] = cap_bytes(clean(plain["text"]), _TEXT_BYTES)
     return Event.model_validate(plain)
-

@@ -2,23 +2,24 @@
 
 A key is done once, whoever repeats it and however often: who comes while it is being done waits for it, who comes later
 gets the first result. Where a process ended in between, the world is asked (`Action.probe`): what was done is not done
-again, what was not is done now, and where nobody can tell the outcome is "unknown" and stays so.
+again, what was not is done now, and where nobody can tell the outcome is "unknown" and stays so. The same call under
+another key is not done beside it, and not after it without a person where what became of it is not known, or was never
+told to whoever asked.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from opswarm.actions.action import Action, Done, Happened, Intent, Verification
-from opswarm.actions.canonical import canonical
+from opswarm.actions.records import LEASE_SECONDS, Outcome, Record, Records, Status
 from opswarm.errors import Conflict, DeadlineExceeded, InvalidInput, OpswarmError, Unavailable
 from opswarm.guard.redaction import redact_value
 from opswarm.store.database import Database
@@ -28,28 +29,8 @@ log = logging.getLogger(__name__)
 _DAY = 86_400.0
 _PROBE_SECONDS = 20.0
 _CLOSE_SECONDS = 2.0
-_SLACK_SECONDS = 30.0
-"""How much longer than its own bound an action of another process is taken to be alive."""
-
-
-class Status(StrEnum):
-    EXECUTING = "executing"
-    DONE = "done"
-    FAILED = "failed"
-    """It was tried, and the world says that nothing was changed."""
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of an action. `again` is whether this is the result of an earlier call with the same key."""
-
-    status: Status
-    text: str
-    after: Mapping[str, Any] = field(default_factory=dict)
-    verified: bool | None = None
-    again: bool = False
-
+_RENEW_SECONDS = LEASE_SECONDS / 3
+_POLL_SECONDS = 0.5
 
 Told = Callable[[str, Outcome, float], Awaitable[None]]
 """Told what happens: `executing`, `executed`, `failed`, `unknown`, `verified` or `not_verified`, and the seconds it
@@ -57,7 +38,7 @@ took. What it raises of `executing` keeps the action from being done."""
 
 
 class Executions:
-    """The actions of one tool server. `open` it first. `executor` is the stable name of this process among replicas."""
+    """The actions of one tool server. `open` it first. `executor` is the name of this process, for whoever reads."""
 
     def __init__(
         self,
@@ -69,59 +50,71 @@ class Executions:
         pause: float = 2.0,
     ) -> None:
         """`pause` is how long after a lost answer the world is asked a second time, in seconds."""
-        self._database = database
-        self._server = server
-        self._executor = executor
-        self._boot = uuid.uuid4().hex
+        self._records = Records(database, server, executor=executor, clock=clock)
         self._clock = clock
         self._pause = pause
-        self._running: dict[str, tuple[asyncio.Task[Outcome], str]] = {}
+        self._running: dict[str, tuple[asyncio.Task[Outcome | None], str]] = {}
+        self._waiting: Counter[str] = Counter()
 
     async def open(self) -> None:
-        await self._database.script(
-            [
-                "CREATE TABLE IF NOT EXISTS executions (server VARCHAR(64) NOT NULL, id VARCHAR(64) NOT NULL,"
-                " status VARCHAR(16) NOT NULL, call VARCHAR(64) NOT NULL, executor VARCHAR(128) NOT NULL,"
-                " boot VARCHAR(32) NOT NULL, until DOUBLE PRECISION NOT NULL, started DOUBLE PRECISION NOT NULL,"
-                " intent TEXT NOT NULL, outcome TEXT NOT NULL, PRIMARY KEY (server, id))"
-            ]
-        )
+        await self._records.open()
 
     async def known(self, key: str, call: str) -> Outcome | None:
         """What became of `key` before, where it has ended; None where it has not, or was never begun.
 
         Raises `InvalidInput` when the key belongs to another call than the one whose hash is `call`.
         """
-        row = await self._row(key)
-        if row is None:
+        if key in self._running:
+            return None  # To be waited for.
+        record = await self._records.get(key)
+        if record is None:
             return None
-        self._same(row.call, call)
-        return None if row.status is Status.EXECUTING else _again(row.outcome)
+        _same(record.call, call)
+        return None if record.status is Status.EXECUTING else await self._again(record)
 
-    async def unsettled(self, call: str) -> bool:
-        """Whether within a day the call with this hash was made and nobody knows what became of it."""
-        rows = await self._database.rows(
-            "SELECT id FROM executions WHERE server = :server AND call = :call AND status = 'unknown'"
-            " AND started > :since LIMIT 1",
-            {"server": self._server, "call": call, "since": self._clock() - _DAY},
-        )
-        return bool(rows)
+    async def unsettled(self, call: str, key: str) -> str:
+        """Why a person has to look before the call with this hash is done under `key`, or "".
+
+        Within a day the same was begun under another key, and what became of it is not known, or was told to nobody.
+        Raises `Conflict` while it is being done.
+        """
+        if any(theirs == call and other != key for other, (_, theirs) in self._running.items()):
+            raise _at_it()
+        last = await self._records.newest(call, self._clock() - _DAY)
+        if last is None or last.intent.key == key:
+            return ""
+        when = time.strftime("%H:%M:%S UTC", time.gmtime(last.started))
+        if last.status is Status.EXECUTING:
+            if not self._is_dead(last):
+                raise _at_it()
+            return f"The same was begun at {when} and broken off, and it is not known whether it was done."
+        if last.status is Status.UNKNOWN:
+            return f"The same was tried at {when}, and it is not known whether it was done."
+        if last.status is Status.DONE and not last.heard:
+            return f"The same was done at {when}, and whoever asked for it did not hear so."
+        return ""
 
     async def do(self, action: Action, intent: Intent, call: str, told: Told) -> Outcome:
         """Does `intent`, or gives what became of it before. `call` is the hash of the call that it is for.
 
-        It goes on to its end when whoever waits is cancelled. Raises `Conflict` while another process does it,
-        `InvalidInput` as `known` does, `Unavailable` when the intent can't be written down, and what `told` raises.
+        It goes on to its end when whoever waits is cancelled. Raises `Conflict` while another process does it, or the
+        same call is under way with another key, `InvalidInput` as `known` does, `Unavailable` when the intent can't be
+        written down, and what `told` raises.
         """
-        if (running := self._running.get(intent.key)) is not None:
-            # Its row may not be written yet, so what it is for is kept beside it.
-            task, theirs = running
-            self._same(theirs, call)
-            return _again(await asyncio.shield(task))
-        task = asyncio.create_task(self._do(action, intent, call, told))
-        self._running[intent.key] = task, call
-        task.add_done_callback(lambda _: self._running.pop(intent.key, None))
-        return await asyncio.shield(task)
+        self._waiting[intent.key] += 1
+        try:
+            # Its record may not be written yet, so what it is for is kept beside it.
+            while (running := self._running.get(intent.key)) is not None:
+                task, theirs = running
+                _same(theirs, call)
+                if (known := await asyncio.shield(task)) is not None:
+                    return replace(known, again=True)
+            outcome = await self._alone(intent.key, call, self._do(action, intent, call, told))
+            assert outcome is not None
+            return outcome
+        finally:
+            self._waiting[intent.key] -= 1
+            self._waiting += Counter()  # Drops those that nobody waits for.
 
     async def aclose(self) -> None:
         """Waits a moment for what is being done and breaks the rest off: at the next start the world is asked."""
@@ -132,56 +125,137 @@ class Executions:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def unfinished(self) -> list[Intent]:
-        """What this process, by its stable name, was doing when it ended: nobody is at it any more."""
-        rows = await self._database.rows(
-            "SELECT intent FROM executions WHERE server = :server AND status = 'executing' AND executor = :executor"
-            " AND boot <> :boot",
-            {"server": self._server, "executor": self._executor, "boot": self._boot},
-        )
-        return [_intent(str(r[0])) for r in rows]
+    async def broken_off(self) -> list[Intent]:
+        """What was begun, and nobody is at any more."""
+        return [r.intent for r in await self._records.broken_off()]
 
-    async def settle(self, action: Action, intent: Intent, told: Told) -> Outcome | None:
-        """Asks the world about an intent that was broken off, and writes down what it says.
+    async def left(self, call: str, key: str) -> Intent | None:
+        """What was begun of the same call under another key than `key`, and broken off."""
+        record = await self._records.under_way(call)
+        if record is None or record.intent.key == key or not self._is_dead(record):
+            return None
+        return record.intent
 
-        None where it was not done: it stays open, and the next call with its key does it.
+    async def settle(self, action: Action, key: str, told: Told, *, close: bool = False) -> Outcome | None:
+        """Asks the world about what was begun under `key` and broken off, and writes down what it says.
+
+        None where nothing was begun, or it was not done. Then it stays open, and the next call with its key does it;
+        with `close` it has failed and is never done. While somebody is at it that is waited for. Raises `Conflict`
+        when it takes too long.
         """
+        give_up = _give_up(action)
+        while True:
+            record = await self._records.get(key)
+            if record is None:
+                return None
+            if record.status is not Status.EXECUTING:
+                return await self._again(record)
+            if self._is_dead(record):
+                return await self._alone(key, record.call, self._settle(action, record, told, close))
+            await _wait_until(give_up)
+
+    async def forget(self, until: float) -> None:
+        """Drops what was begun before `until` (Unix seconds) and nobody is at."""
+        await self._records.forget(until)
+
+    async def _alone(self, key: str, call: str, work: Coroutine[Any, Any, Outcome | None]) -> Outcome | None:
+        """The one thing that this process does about `key`. It goes on when whoever waits is cancelled."""
+        task = asyncio.create_task(work)
+        self._running[key] = task, call
+        task.add_done_callback(lambda _: self._running.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def _settle(self, action: Action, record: Record, told: Told, close: bool) -> Outcome | None:
+        key = record.intent.key
+        if not await self._records.take(record):
+            raise _at_it()
+        async with self._held(key):
+            outcome = await self._seen(action, record.intent, told)
+            if outcome is None and close:
+                failed = Outcome(Status.FAILED, "It was broken off before anything was changed.")
+                await self._record(key, failed)
+                await _tell(told, "failed", failed, 0.0)
+            elif outcome is None:
+                await self._records.release(key)
+            return outcome
+
+    async def _do(self, action: Action, intent: Intent, call: str, told: Told) -> Outcome:
+        give_up = _give_up(action)
+        while not await self._records.begin(intent, call):
+            record = await self._records.get(intent.key)
+            if record is None and (other := await self._records.under_way(call)) is not None:
+                if not self._is_dead(other):
+                    raise _at_it()
+                raise Conflict("The same was broken off, and nobody has looked what became of it.", hint="Try again.")
+            if record is not None:
+                _same(record.call, call)
+                if record.status is not Status.EXECUTING:
+                    return await self._again(record)
+                # An earlier call of this process ended without a word; this one is the only one now.
+                dead = record.boot == self._records.boot or record.until <= self._clock()
+                if dead and await self._records.take(record):
+                    return await self._gone_on(action, record.intent, intent, told)
+            await _wait_until(give_up)
+        async with self._held(intent.key):
+            return await self._perform(action, intent, told)
+
+    async def _gone_on(self, action: Action, before: Intent, intent: Intent, told: Told) -> Outcome:
+        async with self._held(intent.key):
+            known = await self._seen(action, before, told)
+            if known is not None:
+                return replace(known, again=True)
+            if not await self._records.renew(intent.key, intent):
+                raise _at_it()
+            return await self._perform(action, intent, told)
+
+    @asynccontextmanager
+    async def _held(self, key: str) -> AsyncIterator[None]:
+        """While it runs, other processes can see that this one is at the action; broken off, it is let go of."""
+        renewing = asyncio.create_task(self._renew(key))
+        try:
+            yield
+        except BaseException:
+            # Shielded: whoever stops the server waits for it, and only a moment.
+            with suppress(Unavailable):
+                await asyncio.shield(self._records.release(key))
+            raise
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+
+    async def _renew(self, key: str) -> None:
+        while True:
+            await asyncio.sleep(_RENEW_SECONDS)
+            try:
+                if not await self._records.renew(key):
+                    return
+            except Unavailable as error:
+                log.warning("that the action %s is being done could not be written: %s", key, error)
+
+    def _is_dead(self, record: Record) -> bool:
+        """Whether nobody is at what is still under way there."""
+        if record.boot == self._records.boot:
+            return record.intent.key not in self._running
+        return record.until <= self._clock()
+
+    async def _seen(self, action: Action, intent: Intent, told: Told) -> Outcome | None:
+        """What the world says about an intent that was broken off; None for "not done"."""
         happened, why = await self._probed(action, intent)
         if happened is Happened.NO:
             return None
         if happened is Happened.YES:
-            done = Done("It was done before the tool server was restarted.")
+            done = Done("It was done, and broken off after that.")
             return await self._done(action, intent, done, told, 0.0)
         return await self._unknown(intent, why, told, 0.0)
-
-    async def forget(self, until: float) -> None:
-        """Drops what ended and was begun before `until` (Unix seconds)."""
-        await self._database.write(
-            "DELETE FROM executions WHERE server = :server AND status <> 'executing' AND started < :until",
-            {"server": self._server, "until": until},
-        )
-
-    async def _do(self, action: Action, intent: Intent, call: str, told: Told) -> Outcome:
-        row = await self._begun(action, intent, call)
-        if row is not None:
-            self._same(row.call, call)
-            if row.status is not Status.EXECUTING:
-                return _again(row.outcome)
-            if row.boot != self._boot and row.executor != self._executor and row.until > self._clock():
-                raise Conflict("Another replica of this tool server is doing this now.", hint="Ask again in a minute.")
-            known = await self.settle(action, row.intent, told)
-            if known is not None:
-                return _again(known)
-            if not await self._taken_over(action, intent, row):
-                raise Conflict("Another replica of this tool server took this over.", hint="Ask again in a minute.")
-        return await self._perform(action, intent, told)
 
     async def _perform(self, action: Action, intent: Intent, told: Told) -> Outcome:
         started = time.monotonic()
         try:
             await told("executing", Outcome(Status.EXECUTING, ""), 0.0)
+            if not await self._records.renew(intent.key):
+                raise _at_it()
         except OpswarmError:
-            await self._drop(intent.key)
+            await self._records.drop(intent.key)
             raise
         try:
             async with asyncio.timeout(action.seconds):
@@ -212,7 +286,7 @@ class Executions:
 
     async def _done(self, action: Action, intent: Intent, done: Done, told: Told, seconds: float) -> Outcome:
         outcome = Outcome(Status.DONE, done.text, redact_value(dict(done.after)))
-        await self._record(intent.key, outcome)
+        await self._record(intent.key, outcome, heard=False)  # So far nobody was told.
         await _tell(told, "executed", outcome, seconds)
         started = time.monotonic()
         seen = await self._verified(action, intent)
@@ -255,106 +329,28 @@ class Executions:
             log.exception("verifying %s broke", intent.tool)
             return Verification(None, "Its effect could not be looked at; the log has the details.")
 
-    async def _begun(self, action: Action, intent: Intent, call: str) -> _Row | None:
-        now = self._clock()
-        written = await self._database.rows(
-            "INSERT INTO executions (server, id, status, call, executor, boot, until, started, intent, outcome) VALUES"
-            " (:server, :id, 'executing', :call, :executor, :boot, :until, :started, :intent, '')"
-            " ON CONFLICT (server, id) DO NOTHING RETURNING id",
-            {
-                "server": self._server,
-                "id": intent.key,
-                "call": call,
-                "executor": self._executor,
-                "boot": self._boot,
-                "until": now + action.seconds + action.verify_seconds + _SLACK_SECONDS,
-                "started": now,
-                "intent": canonical(intent),
-            },
-        )
-        return None if written else await self._needed(intent.key)
-
-    async def _taken_over(self, action: Action, intent: Intent, row: _Row) -> bool:
-        taken = await self._database.rows(
-            "UPDATE executions SET executor = :executor, boot = :boot, until = :until, intent = :intent WHERE"
-            " server = :server AND id = :id AND status = 'executing' AND boot = :was RETURNING id",
-            {
-                "executor": self._executor,
-                "boot": self._boot,
-                "until": self._clock() + action.seconds + action.verify_seconds + _SLACK_SECONDS,
-                "intent": canonical(intent),
-                "server": self._server,
-                "id": intent.key,
-                "was": row.boot,
-            },
-        )
-        return bool(taken)
-
-    async def _record(self, key: str, outcome: Outcome) -> None:
-        kept = {"text": outcome.text, "after": outcome.after, "verified": outcome.verified}
+    async def _record(self, key: str, outcome: Outcome, *, heard: bool = True) -> None:
         try:
-            await self._database.write(
-                "UPDATE executions SET status = :status, outcome = :outcome WHERE server = :server AND id = :id",
-                {"status": outcome.status.value, "outcome": canonical(kept), "server": self._server, "id": key},
-            )
+            await self._records.end(key, outcome, heard=heard and self._waiting[key] > 0)
         except Unavailable:
-            # It stays `executing` there, and the world is asked about it when the key comes again.
+            # It stays under way there, and the world is asked about it when the key comes again.
             log.exception("what became of the action %s could not be written: %s", key, outcome.status)
 
-    async def _drop(self, key: str) -> None:
-        await self._database.write(
-            "DELETE FROM executions WHERE server = :server AND id = :id AND boot = :boot AND status = 'executing'",
-            {"server": self._server, "id": key, "boot": self._boot},
-        )
-
-    async def _row(self, key: str) -> _Row | None:
-        rows = await self._database.rows(
-            "SELECT status, call, executor, boot, until, intent, outcome FROM executions"
-            " WHERE server = :server AND id = :id",
-            {"server": self._server, "id": key},
-        )
-        if not rows:
-            return None
-        status, call, executor, boot, until, intent, outcome = rows[0]
-        found = Status(status)
-        return _Row(found, call, executor, boot, float(until), _intent(intent), _outcome(found, outcome))
-
-    async def _needed(self, key: str) -> _Row:
-        row = await self._row(key)
-        if row is None:
-            raise Conflict("The action was broken off at this moment.", hint="Ask again.")
-        return row
-
-    @staticmethod
-    def _same(theirs: str, ours: str) -> None:
-        if theirs != ours:
-            raise InvalidInput(
-                "This idempotency key was used for another call.", hint="Use a new key, or repeat the same call."
-            )
+    async def _again(self, record: Record) -> Outcome:
+        if not record.heard:
+            await self._records.hear(record)
+        return replace(record.outcome, again=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    status: Status
-    call: str
-    executor: str
-    boot: str
-    until: float
-    intent: Intent
-    outcome: Outcome
+def _give_up(action: Action) -> float:
+    """How long somebody else's turn at an action is waited for, on the monotonic clock."""
+    return time.monotonic() + action.seconds + action.verify_seconds + 2 * LEASE_SECONDS
 
 
-def _intent(text: str) -> Intent:
-    return Intent(**json.loads(text))
-
-
-def _outcome(status: Status, text: str) -> Outcome:
-    kept = json.loads(text) if text else {"text": "", "after": {}, "verified": None}
-    return Outcome(status, kept["text"], kept["after"], kept["verified"])
-
-
-def _again(outcome: Outcome) -> Outcome:
-    return Outcome(outcome.status, outcome.text, outcome.after, outcome.verified, again=True)
+async def _wait_until(give_up: float) -> None:
+    if time.monotonic() > give_up:
+        raise _at_it()
+    await asyncio.sleep(_POLL_SECONDS)
 
 
 def _sentence(intent: Intent, action: Action, error: Exception) -> str:
@@ -363,6 +359,19 @@ def _sentence(intent: Intent, action: Action, error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"{intent.tool} did not finish within {action.seconds:.0f} s."
     return f"{intent.tool} broke inside; its server's log has the details."
+
+
+def _same(theirs: str, ours: str) -> None:
+    if theirs != ours:
+        raise InvalidInput(
+            "This idempotency key was used for another call.", hint="Use a new key, or repeat the same call."
+        )
+
+
+def _at_it() -> Conflict:
+    return Conflict(
+        "The same is being done at this moment.", hint="Look what came of it in a minute, before you ask for it again."
+    )
 
 
 async def _tell(told: Told, event: str, outcome: Outcome, seconds: float) -> None:

@@ -11,16 +11,27 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from opswarm.actions.action import Action, Intent, Plan
-from opswarm.actions.audit import Audit, Event
+from opswarm.actions.attempts import Attempt, Telling, recovering
+from opswarm.actions.audit import Audit
 from opswarm.actions.canonical import digest
-from opswarm.actions.execution import Executions, Outcome, Told
+from opswarm.actions.execution import Executions
 from opswarm.actions.grants import Grants
 from opswarm.actions.proposals import Proposal, Proposals, State, content_of, may_answer, new_id, touched
-from opswarm.errors import InvalidInput, OpswarmError, PermissionDenied
+from opswarm.actions.records import Outcome
+from opswarm.errors import (
+    Conflict,
+    DeadlineExceeded,
+    InvalidInput,
+    NotFound,
+    OpswarmError,
+    PermissionDenied,
+    Unavailable,
+)
 from opswarm.guard import risk as risks
 from opswarm.guard.decision import Call, Decision, decide
 from opswarm.guard.policy import Policy
@@ -82,17 +93,6 @@ class Answer:
     verdict: Decision | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """One call under way, for the audit."""
-
-    tool: str
-    arguments: Mapping[str, Any]
-    principal: Principal
-    key: str
-    started: float
-
-
 Planner = Callable[[], Awaitable[Plan]]
 
 
@@ -123,6 +123,8 @@ class Gate:
         self._rates = rates
         self._grants = grants
         self._executions = executions
+        self._telling = Telling(audit)
+        self._tell = self._telling.tell
         self._chat_seconds = chat_seconds
         self._alone_seconds = alone_seconds
         self._clock = clock
@@ -143,7 +145,8 @@ class Gate:
         """
         if principal is None:
             raise PermissionDenied("Nobody is known to be calling.", hint="Send a token.", rule="principal.none")
-        attempt = _Attempt(tool, arguments, principal, _key(asked, principal), time.monotonic())
+        given = _key(asked, principal)
+        attempt = Attempt(tool, arguments, principal, given or f"r-{uuid.uuid4().hex}", given)
         try:
             return await self._act(attempt, action, declared, planner, asked)
         except PermissionDenied as error:
@@ -161,18 +164,26 @@ class Gate:
         said = await self.proposals.answer(
             id, grant.state, approver=grant.approver.subject, answer=grant.reason, grant=token
         )
-        await self._told_answer(said, grant.approver)
+        try:
+            await self._told_answer(said, grant.approver)
+        except Unavailable:
+            # It counts, and its signature is kept with the proposal; what is done for it needs an entry of its own.
+            log.exception("the answer to %s could not be written to the audit", id)
         return said
 
     async def recover(self, actions: Mapping[str, Action]) -> None:
-        """Looks after what this process was doing when it was ended the last time."""
-        for intent in await self._executions.unfinished():
+        """Looks after what was broken off, by the end of this process or of another one on the same database."""
+        for intent in await self._executions.broken_off():
             action = actions.get(intent.tool)
-            attempt = _Attempt(intent.tool, intent.arguments, _NOBODY, intent.key, time.monotonic())
             if action is None:
                 log.error("the tool %s is not here any more; what became of %s is not known", intent.tool, intent.key)
                 continue
-            outcome = await self._executions.settle(action, intent, self._reporter(attempt, intent, None))
+            try:
+                outcome = await self._executions.settle(
+                    action, intent.key, self._telling.of(recovering(intent), intent)
+                )
+            except Conflict:
+                continue  # Another process looks after it.
             log.warning(
                 "the action %s (%s) was broken off: %s",
                 intent.key,
@@ -180,20 +191,24 @@ class Gate:
                 outcome.text if outcome else "it was not done, and is done when it is asked for again.",
             )
 
-    async def _act(
-        self, attempt: _Attempt, action: Action, declared: Risk, planner: Planner, asked: Asked
-    ) -> Answer:
+    async def _act(self, attempt: Attempt, action: Action, declared: Risk, planner: Planner, asked: Asked) -> Answer:
         call = digest([attempt.tool, attempt.arguments])
-        proposal: Proposal | None
+        proposal: Proposal | None = None
         if asked.proposal:
             proposal = await self._carried(asked.proposal, attempt)
-        else:
+        elif attempt.given:
             # Before anything is looked at: a repeat gives the first result, whatever the world is like by now.
-            if asked.key and (known := await self._executions.known(attempt.key, call)) is not None:
-                return Answer(_told(known), known)
-            proposal = await self.proposals.approved(attempt.tool, attempt.arguments, attempt.principal)
+            asked_as = await self.proposals.keyed(attempt.given)
+            for key in (attempt.given, asked_as):
+                if key and (known := await self._executions.known(key, call)) is not None:
+                    return Answer(_told(known), known)
+            if asked_as:
+                with suppress(NotFound):  # Who was asked on the spot left nothing but the key.
+                    proposal = await self._carried(asked_as, attempt)
+        if proposal is None and not asked.dry_run:
+            proposal = await self._approved(attempt)
         if proposal is not None:
-            attempt = _Attempt(attempt.tool, attempt.arguments, attempt.principal, proposal.id, attempt.started)
+            attempt = replace(attempt, key=proposal.id)
             if (known := await self._executions.known(proposal.id, call)) is not None:
                 return Answer(_told(known), known, proposal)
             if proposal.state not in (State.APPROVED, State.USED):
@@ -209,24 +224,49 @@ class Gate:
         if asked.dry_run:
             await self._tell(attempt, "previewed", decision=decision, text=plan.summary)
             return Answer(_previewed(plan, decision), verdict=decision)
+        if proposal is not None and content_of(plan) != proposal.content:
+            return await self._changed(attempt, action, plan, decision, asked, proposal)
         if proposal is not None:
-            if content_of(plan) != proposal.content and proposal.state is State.APPROVED:
-                await self.proposals.use(proposal.id, State.STALE)
-                return await self._propose(attempt, plan, decision, asked, changed=True)
             return await self._execute(attempt, action, plan, decision, call, proposal)
-        if await self._executions.unsettled(call):
-            decision = _unsettled(decision)
+        if why := await self._executions.unsettled(call, attempt.key):
+            decision = _unsettled(decision, why)
         if decision.outcome is risks.Outcome.NEEDS_APPROVAL:
-            return await self._ask(attempt, action, planner, plan, decision, call, asked)
+            return await self._ask(attempt, action, declared, planner, plan, decision, call, asked)
         return await self._execute(attempt, action, plan, decision, call, None)
 
-    def _decided(self, attempt: _Attempt, declared: Risk, plan: Plan | tuple[()]) -> Decision:
+    def _decided(self, attempt: Attempt, declared: Risk, plan: Plan | tuple[()]) -> Decision:
         touches = plan.touches if isinstance(plan, Plan) else ()
         risk = risks.worst(declared, plan.risk, Risk.SAFE) if isinstance(plan, Plan) else declared
         call = Call(attempt.tool, attempt.arguments, risk, touches)
         return decide(self._policy(), call, attempt.principal, self._clock())
 
-    async def _carried(self, id: str, attempt: _Attempt) -> Proposal:
+    async def _approved(self, attempt: Attempt) -> Proposal | None:
+        """One that was approved for the same call, and is still good."""
+        proposal = await self.proposals.approved(attempt.tool, attempt.arguments, attempt.principal)
+        if proposal is None:
+            return None
+        try:
+            self._grants.read(proposal.grant, proposal)
+        except PermissionDenied as error:
+            # Nobody named it, so that nothing of it stands in the way of asking again.
+            log.info("the approval %s is not good any more: %s", proposal.id, error)
+            await self.proposals.use(proposal.id, State.STALE)
+            return None
+        return proposal
+
+    async def _changed(
+        self, attempt: Attempt, action: Action, plan: Plan, decision: Decision, asked: Asked, proposal: Proposal
+    ) -> Answer:
+        """The world is not the one of the approval any more: nothing is done for it, but it may have been done."""
+        begun = Intent(proposal.id, attempt.tool, attempt.arguments)
+        told = self._telling.of(attempt, begun, decision, proposal=proposal.id)
+        known = await self._executions.settle(action, proposal.id, told, close=True)
+        if known is not None:
+            return Answer(f"{proposal.summary} {_told(known)}", known, proposal, decision)
+        await self.proposals.use(proposal.id, State.STALE)
+        return await self._propose(attempt, plan, decision, asked, changed=True)
+
+    async def _carried(self, id: str, attempt: Attempt) -> Proposal:
         """The proposal that the caller names: for exactly this call, and this caller."""
         proposal = await self.proposals.get(cap_bytes(id, 64))
         theirs, ours = proposal.principal, attempt.principal
@@ -238,7 +278,7 @@ class Gate:
             raise PermissionDenied("This approval is another caller's.", rule="approval.caller")
         return proposal
 
-    async def _unanswered(self, attempt: _Attempt, proposal: Proposal) -> Answer:
+    async def _unanswered(self, attempt: Attempt, proposal: Proposal) -> Answer:
         if proposal.state is State.WAITING:
             return Answer(_waits(proposal), proposal=proposal)
         if proposal.state is State.REJECTED:
@@ -254,8 +294,9 @@ class Gate:
 
     async def _ask(
         self,
-        attempt: _Attempt,
+        attempt: Attempt,
         action: Action,
+        declared: Risk,
         planner: Planner,
         plan: Plan,
         decision: Decision,
@@ -284,22 +325,29 @@ class Gate:
             raise PermissionDenied(f"{attempt.principal.subject} said no.", rule="approval.rejected")
         # The moment may have been long: what is done is what they were shown, or nothing.
         await self._control.check_action()
-        if content_of(fresh := await _shown(planner)) != proposal.content:
+        fresh = await _shown(planner)
+        self._decided(attempt, declared, fresh).raise_for_denial()
+        if content_of(fresh) != proposal.content:
             raise PermissionDenied(
                 "The world has changed since you were asked.", hint="Ask for it again.", rule="approval.stale"
             )
-        attempt = _Attempt(attempt.tool, attempt.arguments, attempt.principal, proposal.id, attempt.started)
+        if attempt.given:
+            # It is done under the id of the question; whoever repeats the call with the same key finds it there.
+            await self.proposals.remember(attempt.given, proposal.id)
+        attempt = replace(attempt, key=proposal.id)
         return await self._execute(attempt, action, fresh, decision, call, None)
 
     async def _propose(
-        self, attempt: _Attempt, plan: Plan, decision: Decision, asked: Asked, *, changed: bool = False
+        self, attempt: Attempt, plan: Plan, decision: Decision, asked: Asked, *, changed: bool = False
     ) -> Answer:
         proposal = await self.proposals.propose(self._proposal(attempt, plan, decision, asked))
+        if attempt.given:
+            await self.proposals.remember(attempt.given, proposal.id)
         await self._tell(attempt, "needs_approval", decision=decision, text=plan.summary, proposal=proposal.id)
         before = "The world has changed since the approval, so it is asked for again. " if changed else ""
         return Answer(f"{before}{_waits(proposal)}", proposal=proposal, verdict=decision)
 
-    def _proposal(self, attempt: _Attempt, plan: Plan, decision: Decision, asked: Asked) -> Proposal:
+    def _proposal(self, attempt: Attempt, plan: Plan, decision: Decision, asked: Asked) -> Proposal:
         if len(plan.preview.encode("utf-8", errors="replace")) > PREVIEW_BYTES:
             raise PermissionDenied(
                 f"What this would change can't be shown in {PREVIEW_BYTES} bytes, so nobody can judge it.",
@@ -327,7 +375,7 @@ class Gate:
 
     async def _execute(
         self,
-        attempt: _Attempt,
+        attempt: Attempt,
         action: Action,
         plan: Plan,
         decision: Decision,
@@ -335,86 +383,61 @@ class Gate:
         proposal: Proposal | None,
     ) -> Answer:
         intent = Intent(attempt.key, attempt.tool, attempt.arguments, plan.state)
-        report = self._reporter(attempt, intent, decision)
 
-        async def told(event: str, outcome: Outcome, seconds: float) -> None:
-            if event == "executing":
-                # The last moment at which it can still be kept from happening.
-                await self._rates.take(attempt.tool, attempt.principal)
-                await self._control.check_action()
-                if proposal is not None and not await self.proposals.use(proposal.id):
-                    # Used before: only what was broken off is gone on with, and the world said that it was not done.
-                    log.warning("the action %s is gone on with", proposal.id)
-            await report(event, outcome, seconds)
+        async def before() -> None:
+            await self._rates.take(attempt.tool, attempt.principal)
+            if proposal is not None and not await self.proposals.use(proposal.id):
+                # Used before: only what was broken off is gone on with, and the world said that it was not done.
+                log.warning("the action %s is gone on with", proposal.id)
 
+        # Paused is asked about at the last moment at which it can still be kept from happening.
+        told = self._telling.of(
+            attempt,
+            intent,
+            decision,
+            proposal=proposal.id if proposal is not None else "",
+            before=before,
+            last=self._control.check_action,
+        )
+        if (left := await self._executions.left(call, attempt.key)) is not None:
+            looking = self._telling.of(recovering(left), left)
+            await self._executions.settle(action, left.key, looking, close=True)
         outcome = await self._executions.do(action, intent, call, told)
         return Answer(f"{plan.summary} {_told(outcome)}", outcome, proposal, decision)
 
-    def _reporter(self, attempt: _Attempt, intent: Intent, decision: Decision | None) -> Told:
-        async def told(event: str, outcome: Outcome, seconds: float) -> None:
-            state = intent.state if event == "executing" else outcome.after
-            await self._tell(attempt, event, decision=decision, text=outcome.text, state=state, seconds=seconds)
-
-        return told
-
     async def _told_answer(self, proposal: Proposal, approver: Principal) -> None:
         event = "approved" if proposal.state is State.APPROVED else "rejected"
-        attempt = _Attempt(proposal.tool, proposal.arguments, approver, proposal.id, time.monotonic())
+        attempt = Attempt(proposal.tool, proposal.arguments, approver, proposal.id)
         text = f"{proposal.summary} {proposal.answer}".strip()
         await self._tell(attempt, event, rule=proposal.rule, text=text, proposal=proposal.id)
-
-    async def _tell(
-        self,
-        attempt: _Attempt,
-        event: str,
-        *,
-        decision: Decision | None = None,
-        rule: str = "",
-        text: str = "",
-        proposal: str = "",
-        state: Mapping[str, Any] | None = None,
-        seconds: float | None = None,
-    ) -> None:
-        who = attempt.principal
-        await self.audit.add(
-            Event(
-                event=event,
-                tool=attempt.tool,
-                caller=str(who),
-                subject=who.subject,
-                task=who.task,
-                arguments=attempt.arguments,
-                key=attempt.key,
-                proposal=proposal,
-                outcome=decision.outcome.value if decision else "",
-                rule=decision.rule if decision else rule,
-                risk=decision.risk.value if decision else "",
-                text=text,
-                state=state or {},
-                seconds=round(time.monotonic() - attempt.started if seconds is None else seconds, 3),
-            )
-        )
 
 
 async def _shown(planner: Planner) -> Plan:
     """The plan with its texts as people see them: nothing invisible in them, and no secret."""
-    plan = await planner()
+    try:
+        plan = await planner()
+    except OpswarmError:
+        raise
+    except TimeoutError as error:
+        raise DeadlineExceeded(
+            "What this would do could not be worked out in time.", hint="Try again; nothing was done."
+        ) from error
+    except Exception as error:  # The tool's boundary: an attempt that breaks is told to the audit like any other.
+        log.exception("planning broke")
+        raise OpswarmError("What this would do could not be worked out: the tool broke inside.") from error
     return replace(plan, summary=redact(clean(plan.summary)), preview=redact(clean(plan.preview)))
 
 
-def _unsettled(decision: Decision) -> Decision:
-    """The same call was made before, and nobody knows what became of it: a person is asked, whatever the level."""
-    reason = "It is not known whether the same was done already, so a person looks first."
+def _unsettled(decision: Decision, why: str) -> Decision:
+    """The same call was made before, and it is open what became of it: a person is asked, whatever the level."""
+    reason = f"{why} So a person looks first."
     return Decision(risks.Outcome.NEEDS_APPROVAL, "execution.unknown", reason, decision.risk)
-
-
-_NOBODY = Principal(kind=Kind.SERVICE, subject="service:recovery")
 
 
 def _key(asked: Asked, principal: Principal) -> str:
     """The idempotency key as the server keeps it: each caller's are apart from everybody else's."""
     if not asked.key:
-        return f"r-{uuid.uuid4().hex}"
+        return ""
     if len(asked.key.encode("utf-8", errors="replace")) > _KEY_BYTES:
         raise InvalidInput(f"An idempotency key has at most {_KEY_BYTES} bytes.")
     named = f"{principal.subject}\n{principal.acting}\n{asked.key}".encode("utf-8", errors="replace")
@@ -435,5 +458,3 @@ def _waits(proposal: Proposal) -> str:
 def _previewed(plan: Plan, decision: Decision) -> str:
     preview = f"\n{plan.preview}" if plan.preview else ""
     return f"Would do: {plan.summary}{preview}\n{decision.reason} ({decision.rule})"
-
-

@@ -14,6 +14,7 @@ from opswarm.actions.execution import Executions
 from opswarm.actions.gate import Control, Gate
 from opswarm.actions.grants import Grants
 from opswarm.actions.proposals import Proposals
+from opswarm.actions.records import LEASE_SECONDS
 from opswarm.errors import Unavailable
 from opswarm.guard.keys import audit_key
 from opswarm.guard.policy import Policy
@@ -40,8 +41,8 @@ async def open_gate(
 ) -> AsyncIterator[Gate]:
     """The gate of the tool server `server`, whose actions are given by their tools' names.
 
-    What a former run of this process was doing is looked after before anything else is taken. Raises `Unavailable`
-    when its database can't be used, and `SettingsInvalid` for keys.
+    What was broken off before is looked after meanwhile; nothing of it can be done a second time until then. Raises
+    `Unavailable` when its database can't be used, and `SettingsInvalid` for keys.
     """
     store = database(settings.database(server))
     uses, proposals = StoredUses(store), Proposals(store, server)
@@ -63,16 +64,29 @@ async def open_gate(
             alone_seconds=settings.actions.autonomous_hours * 3_600,
         )
         await _tidied(settings, proposals, executions)
-        await gate.recover(actions)
-        tidying = asyncio.create_task(_tidy(settings, proposals, executions))
+        beside = [
+            asyncio.create_task(_tidy(settings, proposals, executions)),
+            asyncio.create_task(_recover(gate, actions)),
+        ]
         try:
             yield gate
         finally:
-            tidying.cancel()
-            await asyncio.gather(tidying, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
     finally:
         await executions.aclose()
         await store.close()
+
+
+async def _recover(gate: Gate, actions: Mapping[str, Action]) -> None:
+    """Now, and once more when the last word of a process that was killed a moment ago has run out."""
+    for wait in (0.0, LEASE_SECONDS + 1.0):
+        await asyncio.sleep(wait)
+        try:
+            await gate.recover(actions)
+        except Unavailable as error:
+            log.warning("what was broken off could not be looked after: %s", error)
 
 
 async def _tidied(settings: Settings, proposals: Proposals, executions: Executions) -> None:

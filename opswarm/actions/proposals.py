@@ -6,13 +6,14 @@ what it allows is done once: both are a single statement of the database.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opswarm.actions.action import Plan
 from opswarm.actions.canonical import canonical, digest
@@ -21,6 +22,8 @@ from opswarm.guard.principal import Principal
 from opswarm.guard.risk import Risk
 from opswarm.guard.standing import is_operator
 from opswarm.store.database import Database, Row
+
+log = logging.getLogger(__name__)
 
 ID_LENGTH = 10
 MOST_WAITING = 100
@@ -46,8 +49,8 @@ class State(StrEnum):
 class Proposal(BaseModel):
     """One call that waits for a person.
 
-    `expires`, `created` and `answered` are Unix seconds. `proof` is the token with which the call was made: it shows
-    the orchestrator, which signed it, for whom the work would go on; it is not part of what is shown.
+    `expires`, `created` and `answered` are Unix seconds. `proof` is the work token with which an agent made the call:
+    it shows the orchestrator, which signed it, for whom the work would go on; it is not part of what is shown.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -80,7 +83,9 @@ class Proposal(BaseModel):
                 "server": self.server,
                 "tool": self.tool,
                 "arguments": self.arguments,
-                "content": content(self.summary, self.preview, self.risk, self.touches),
+                "content": self.content,
+                "rule": self.rule,
+                "reason": self.reason,
                 "principal": _who(self.principal),
                 "expires": round(self.expires, 3),
             }
@@ -136,6 +141,8 @@ class Proposals:
                 " created_at DOUBLE PRECISION NOT NULL, expires_at DOUBLE PRECISION NOT NULL,"
                 " answered_at DOUBLE PRECISION NOT NULL, approver VARCHAR(256) NOT NULL, answer VARCHAR(600) NOT NULL,"
                 " signed TEXT NOT NULL, body TEXT NOT NULL)",
+                "CREATE TABLE IF NOT EXISTS proposal_keys (server VARCHAR(64) NOT NULL, id VARCHAR(64) NOT NULL,"
+                " proposal VARCHAR(32) NOT NULL, made_at DOUBLE PRECISION NOT NULL, PRIMARY KEY (server, id))",
                 "CREATE INDEX IF NOT EXISTS proposals_by_state ON proposals (server, state, created_at)",
                 "CREATE INDEX IF NOT EXISTS proposals_by_call ON proposals (server, same, created_at)",
             ]
@@ -183,7 +190,23 @@ class Proposals:
             f"{_SELECT} WHERE server = :server AND state = 'waiting' AND expires_at > :now ORDER BY created_at",
             {"server": self._server, "now": self._clock()},
         )
-        return [self._read(r) for r in rows]
+        return self._readable(rows)
+
+    async def keyed(self, key: str) -> str:
+        """The proposal that the call with this idempotency key became last, or ""."""
+        rows = await self._database.rows(
+            "SELECT proposal FROM proposal_keys WHERE server = :server AND id = :id",
+            {"server": self._server, "id": key},
+        )
+        return str(rows[0][0]) if rows else ""
+
+    async def remember(self, key: str, id: str) -> None:
+        """Notes that the call with this idempotency key became the proposal `id`."""
+        await self._database.write(
+            "INSERT INTO proposal_keys (server, id, proposal, made_at) VALUES (:server, :key, :id, :now)"
+            " ON CONFLICT (server, id) DO UPDATE SET proposal = excluded.proposal, made_at = excluded.made_at",
+            {"server": self._server, "key": key, "id": id, "now": self._clock()},
+        )
 
     async def approved(self, tool: str, arguments: Mapping[str, Any], principal: Principal) -> Proposal | None:
         """The newest approved one, not used yet, for the same call of the same caller in the same task."""
@@ -215,10 +238,11 @@ class Proposals:
         raise answered(await self.get(id))
 
     async def use(self, id: str, into: State = State.USED) -> bool:
-        """Takes an approved proposal out of use: done (`USED`), or overtaken (`STALE`). True for one caller only."""
+        """Takes an approved proposal out of use: done (`USED`), or overtaken (`STALE`), as can be what was begun and
+        broken off. True for one caller only."""
+        from_ = "('approved', 'used')" if into is State.STALE else "('approved')"
         rows = await self._database.rows(
-            "UPDATE proposals SET state = :into WHERE id = :id AND server = :server AND state = 'approved'"
-            " RETURNING id",
+            f"UPDATE proposals SET state = :into WHERE id = :id AND server = :server AND state IN {from_} RETURNING id",
             {"into": into.value, "id": id, "server": self._server},
         )
         return bool(rows)
@@ -229,13 +253,27 @@ class Proposals:
             "DELETE FROM proposals WHERE server = :server AND created_at < :until",
             {"server": self._server, "until": until},
         )
+        await self._database.write(
+            "DELETE FROM proposal_keys WHERE server = :server AND made_at < :until",
+            {"server": self._server, "until": until},
+        )
 
     async def _same(self, tool: str, arguments: Mapping[str, Any], principal: Principal) -> list[Proposal]:
         rows = await self._database.rows(
             f"{_SELECT} WHERE server = :server AND same = :same ORDER BY created_at DESC LIMIT 20",
             {"server": self._server, "same": _same_call(tool, arguments, principal)},
         )
-        return [self._read(r) for r in rows]
+        return self._readable(rows)
+
+    def _readable(self, rows: Sequence[Row]) -> list[Proposal]:
+        """Without those that can't be read, of another version or by a broken disk: they must not hide the rest."""
+        found = []
+        for row in rows:
+            try:
+                found.append(self._read(row))
+            except ValidationError as error:
+                log.warning("a proposal of %s can't be read and is left out: %s", self._server, error)
+        return found
 
     def _read(self, row: Row) -> Proposal:
         state, answered_at, approver, answer, signed, body = row

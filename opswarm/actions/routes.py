@@ -107,4 +107,3 @@ def _number(query: Mapping[str, str], name: str, default: float = 0.0) -> float:
     if not 0 <= value < 2**53:
         raise InvalidInput(f"{name} is out of range.")
     return value
-

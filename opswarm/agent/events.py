@@ -51,7 +51,8 @@ class ApprovalRequest(BaseModel):
     """One action that waits for a person, as its tool server told the agent.
 
     `summary` and `preview` say what it would do; whoever answers is shown them by the orchestrator, which asks the
-    tool server itself. `expires` is in Unix seconds.
+    tool server itself. `expires` is in Unix seconds. `digest` is the hash of all that is shown: an answer that brings
+    it back counts for that and nothing else.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -63,6 +64,7 @@ class ApprovalRequest(BaseModel):
     preview: str = ""
     risk: str = ""
     expires: float = 0.0
+    digest: str = Field("", max_length=64)
 
 
 class ApprovalNeeded(_Event):

@@ -10,15 +10,19 @@ from pydantic import BaseModel, ValidationError
 
 from opswarm.errors import NotFound
 from opswarm.store.database import Database
+from opswarm.store.tasks import TERMINAL
 
 _KEEP_SECONDS = 14 * 86_400.0
 """Longer than anything waits for a person."""
+
+_ENDED = ", ".join(str(int(state)) for state in sorted(TERMINAL))
 
 B = TypeVar("B", bound=BaseModel)
 
 
 class Pauses(Generic[B]):
-    """Kept by task id, one a task. `open` it first; each method raises `Unavailable` with its database."""
+    """Kept by task id, one a task, until its end is stored. In the database of the tasks, which is to be open when
+    this is opened; `open` it first. Each method raises `Unavailable` with its database."""
 
     def __init__(self, database: Database, service: str, kind: type[B]) -> None:
         self._database = database
@@ -33,7 +37,8 @@ class Pauses(Generic[B]):
             ]
         )
         await self._database.write(
-            "DELETE FROM pauses WHERE service = :service AND saved_at < :until",
+            "DELETE FROM pauses WHERE service = :service AND (saved_at < :until OR EXISTS (SELECT 1 FROM tasks"
+            f" WHERE tasks.id = pauses.task_id AND tasks.state IN ({_ENDED})))",
             {"service": self._service, "until": time.time() - _KEEP_SECONDS},
         )
 

@@ -14,9 +14,10 @@ from a2a.types import AgentCard
 
 from opswarm.a2a.server import A2AServer, TurnInput
 from opswarm.a2a.wire import MODEL_KEY
-from opswarm.agent.events import Event, Failed, Finished
+from opswarm.agent.events import Event
 from opswarm.agent.pauses import Pauses
-from opswarm.agent.turn import PausedTurn, Toolbox, TurnLoop, TurnRequest, out_of_time
+from opswarm.agent.toolbox import Toolbox
+from opswarm.agent.turn import PausedTurn, TurnLoop, TurnRequest, out_of_time
 from opswarm.errors import InvalidInput, OpswarmError, Unavailable
 from opswarm.fetch import Fetcher
 from opswarm.guard.exchange import ExchangeClient
@@ -96,8 +97,6 @@ class ToolAgent:
                 source = self._loop.resume(turn, paused, tools, seconds=until - clock(), pause=keep)
             async with aclosing(source) as events:
                 async for event in events:
-                    if paused is not None and isinstance(event, Finished | Failed):
-                        await self._pauses.drop(request.task_id)
                     yield event
 
     async def _prepared(self, request: TurnInput, paused: PausedTurn | None) -> tuple[Toolbox, TurnRequest]:
@@ -155,7 +154,9 @@ def agent_service(
     agent = ToolAgent(
         loop, servers, exchange, settings.turn, system=system, rules=rules, models=models, pauses=pauses
     )
-    server = A2AServer(name, card, agent, store, max_bytes=settings.server.max_request_bytes)
+    server = A2AServer(
+        name, card, agent, store, max_bytes=settings.server.max_request_bytes, ended=lambda task: pauses.drop(task.id)
+    )
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:

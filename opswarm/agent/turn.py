@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -32,6 +32,7 @@ from opswarm.agent.events import (
     ToolStarted,
     Usage,
 )
+from opswarm.agent.toolbox import Toolbox, ToolResult
 from opswarm.errors import (
     BudgetExceeded,
     DeadlineExceeded,
@@ -67,34 +68,6 @@ _MAX_REPEATS = 3
 _MAX_ANSWER_CHARACTERS = 60_000
 
 
-@dataclass(frozen=True, slots=True)
-class ToolResult:
-    """What a tool call gave: `text` for the model, `data` for code; `ok` is False for an error.
-
-    With an `approval` nothing was done yet: it is done when the call is made again after a person said yes.
-    """
-
-    text: str
-    ok: bool = True
-    data: dict[str, Any] | None = None
-    approval: ApprovalRequest | None = None
-
-
-class Toolbox(Protocol):
-    """The tools that a turn may use."""
-
-    @property
-    def schemas(self) -> Sequence[ToolSchema]: ...
-
-    async def call(self, name: str, arguments: dict[str, Any], *, key: str = "", proposal: str = "") -> ToolResult:
-        """Runs one tool. Raises `OpswarmError` when it could not be asked at all.
-
-        What changes something is done once for one `key`. `proposal` is the id of the approval that the call waited
-        for.
-        """
-        ...
-
-
 class Pending(BaseModel):
     """A call that waits for a person."""
 
@@ -112,6 +85,7 @@ class PausedTurn(BaseModel):
     question: str
     messages: tuple[Message, ...]
     pending: tuple[Pending, ...]
+    unsettled: dict[str, str] = {}
     step: int
     tool_bytes: int
     answer_size: int
@@ -151,11 +125,15 @@ class _State:
     model: ChatModel
     tool_bytes: int = 0
     answer_size: int = 0
-    seen: Counter[tuple[str, str]] = field(default_factory=Counter)
+    seen: Counter[str] = field(default_factory=Counter)
+    unsettled: dict[str, str] = field(default_factory=dict)
+    """Keys of calls that were not answered, by the call."""
     notice: str = ""
     step: int = 0
     asked: bool = False
     pending: list[Pending] = field(default_factory=list)
+    returning: bool = False
+    """Whether it has done no more than make the calls that it waited for: it can wait again as it did."""
     halted: str = ""
 
     @property
@@ -214,7 +192,11 @@ class TurnLoop:
         pause: Pause = _no_pause,
     ) -> AsyncGenerator[Event, None]:
         """Goes on with a turn that waited: the calls that it waited for are made again first, exactly as they were, and
-        no model is asked before. Events as of `run`; `ApprovalNeeded` again while somebody has not answered."""
+        no model is asked before. Events as of `run`; `ApprovalNeeded` again while somebody has not answered.
+
+        Raises `Unavailable` or `DeadlineExceeded` where not all of them could be made: it is to wait as it did, and
+        what was done meanwhile gives its first result when it is resumed again.
+        """
         state = _State(
             request,
             list(paused.messages),
@@ -223,6 +205,8 @@ class TurnLoop:
             answer_size=paused.answer_size,
             step=paused.step,
             pending=list(paused.pending),
+            unsettled=dict(paused.unsettled),
+            returning=True,
             halted=self._halted(),
         )
         async with aclosing(self._told(state, self._from_pause(state, tools), seconds, pause)) as events:
@@ -241,8 +225,12 @@ class TurnLoop:
                 await pause(self._paused(state))
         except TimeoutError:
             error = out_of_time(self._limits)
+            if state.returning:
+                raise error from None
             yield Failed(code=error.code, message=str(error))
         except OpswarmError as error:
+            if state.returning:
+                raise
             yield Failed(code=error.code, message=str(error))
         else:
             if state.pending:
@@ -255,6 +243,7 @@ class TurnLoop:
             question=state.request.question,
             messages=tuple(state.messages),
             pending=tuple(state.pending),
+            unsettled=state.unsettled,
             step=state.step,
             tool_bytes=state.tool_bytes,
             answer_size=state.answer_size,
@@ -281,11 +270,23 @@ class TurnLoop:
 
     async def _from_pause(self, state: _State, tools: Toolbox) -> AsyncGenerator[Event, None]:
         waited, state.pending = state.pending, []
+        lost: OpswarmError | None = None
         for pending in waited:
             call = pending.call
             yield ToolStarted(call_id=call.id, tool=call.name, arguments=_shown(call))
             result, seconds = await self._call(state, tools, call, proposal=pending.request.id)
+            if isinstance(result.error, Unavailable | DeadlineExceeded):
+                # Whatever was answered, it is not known here: the call waits on.
+                lost = result.error
+                state.pending.append(pending)
+                yield ToolFinished(
+                    call_id=call.id, tool=call.name, ok=False, summary=_summary(result), seconds=seconds
+                )
+                continue
             yield self._took(state, call, result, seconds)
+        if lost is not None and state.pending == waited:
+            raise lost
+        state.returning = bool(state.pending)
         if not state.pending:
             async for event in self._steps(state, tools):
                 yield event
@@ -423,28 +424,37 @@ class TurnLoop:
         try:
             result = await self._checked(state, tools, call, proposal)
         except OpswarmError as error:
-            result = ToolResult(str(error), ok=False)
+            result = ToolResult(str(error), ok=False, error=error)
         return result, round(asyncio.get_running_loop().time() - started, 3)
 
     async def _checked(self, state: _State, tools: Toolbox, call: ToolCall, proposal: str) -> ToolResult:
         names = [s.name for s in tools.schemas]
+        if call.name not in names and proposal and tools.missing:
+            raise tools.missing[0]  # It is one of a server that is down.
         if call.name not in names:
             raise InvalidInput(f"There is no tool '{call.name[:64]}'.", hint=f"The tools are: {', '.join(names)}.")
         arguments = call.parsed()
-        key = (call.name, json.dumps(arguments, sort_keys=True))
-        state.seen[key] += 1
-        if state.seen[key] > _MAX_REPEATS:
+        same = f"{call.name} {json.dumps(arguments, sort_keys=True)}"
+        state.seen[same] += 1
+        # What a person answered is not held up by limits that were reached while it waited.
+        if state.seen[same] > _MAX_REPEATS and not proposal:
             raise InvalidInput(
                 f"{call.name} was called {_MAX_REPEATS} times with the same arguments already.",
                 hint="Use the results above, or ask for something else.",
             )
-        if state.tool_bytes >= self._limits.max_turn_tool_bytes:
+        if state.tool_bytes >= self._limits.max_turn_tool_bytes and not proposal:
             raise LimitExceeded(
                 "This turn has collected all the tool results it may.", hint="Answer from what is there."
             )
         # A model may give the same id to calls of different steps.
         once = f"{state.request.run}/{state.step}/{call.id}" if state.request.run else ""
-        return await tools.call(call.name, arguments, key=once, proposal=proposal)
+        # Where nobody knows what became of the same call, its key finds out, and keeps it from being done twice.
+        once = state.unsettled.pop(same, once)
+        try:
+            return await tools.call(call.name, arguments, key=once, proposal=proposal)
+        except (Unavailable, DeadlineExceeded):
+            state.unsettled[same] = once
+            raise
 
     def _fit(self, state: _State, call: ToolCall, result: ToolResult) -> str:
         text = clean(result.text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+import sys
 import time
 from typing import Annotated, Any
 
@@ -41,9 +42,16 @@ def approvals(
         typer.echo(_shown(one))
 
 
-def approve(id: Id) -> None:
-    """Say yes to what waits: exactly that is done, once."""
-    _answer(id, {"answer": "approve"})
+def approve(
+    id: Id, yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask once more at a terminal.")] = False
+) -> None:
+    """Say yes to what waits: it is shown, and exactly that is done, once."""
+    one = _call(load(), "GET", _path(id))
+    if one["state"] == "waiting":
+        typer.echo(_shown(one))
+        if not yes and sys.stdin.isatty():
+            typer.confirm("Do this?", abort=True)
+    _answer(id, {"answer": "approve", "digest": one["digest"]})
 
 
 def reject(id: Id, reason: Reason = "") -> None:
@@ -52,10 +60,14 @@ def reject(id: Id, reason: Reason = "") -> None:
 
 
 def _answer(id: str, body: dict[str, str]) -> None:
+    one = _call(load(), "POST", _path(id), body)
+    typer.echo(clean(f"{one['id']} {one['state']}: {one['summary']}"))
+
+
+def _path(id: str) -> str:
     if not id.isascii() or not id.isalnum():
         raise InvalidInput("That is not the id of an approval.", hint="`opswarm approvals` lists them.")
-    one = _call(load(), "POST", f"/approvals/{id}", body)
-    typer.echo(clean(f"{one['id']} {one['state']}: {one['summary']}"))
+    return f"/approvals/{id}"
 
 
 def _call(settings: Settings, method: str, path: str, body: dict[str, str] | None = None) -> Any:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import ValidationError
 
-from opswarm.actions.audit import Entry, Head, faults
+from opswarm.actions.chain import ANCHOR, Entry, Head, faults, unchecked
 from opswarm.cli import running
 from opswarm.cli.calling import call
 from opswarm.errors import InvalidInput, Unavailable
@@ -52,7 +52,8 @@ def audit(
 @audit_app.command()
 def verify(
     head: Annotated[
-        list[str] | None, typer.Option(help="A head that was kept, as SERVER=NUMBER:HASH:SIGNATURE; may be repeated.")
+        list[str] | None,
+        typer.Option(help="A head that was kept, as SERVER=NUMBER:HASH:AT:SIGNATURE; may be repeated."),
     ] = None,
     server: Annotated[str, typer.Option(help="Only this tool server.")] = "",
 ) -> None:
@@ -66,11 +67,13 @@ def verify(
         key = load_pem_public_key(page["key"].encode())
         if not isinstance(key, Ed25519PublicKey):
             raise Unavailable(f"The audit key of {name} is none.")
-        anchor = Head.parse(name, page["anchor"]) if page["anchor"] else None
+        anchor = Head.parse(name, page["anchor"], ANCHOR) if page["anchor"] else None
         kept = [h for h in heads if h.server == name]
         found = faults(entries, anchor, key, kept)
         for fault in found:
             typer.echo(f"BAD  {name}: {fault}")
+        for note in unchecked(anchor, kept):
+            typer.echo(f"note {name}: {note}")
         whole = whole and not found
         if not found:
             first = f" from {anchor.number + 1}" if anchor else ""
@@ -117,7 +120,9 @@ def _seconds(text: str) -> float:
 def _head(text: str) -> Head:
     server, mark, rest = text.partition("=")
     if not mark or not server:
-        raise InvalidInput("A head is given as SERVER=NUMBER:HASH:SIGNATURE.", hint="The log has it with each entry.")
+        raise InvalidInput(
+            "A head is given as SERVER=NUMBER:HASH:AT:SIGNATURE.", hint="The log has it with each entry."
+        )
     return Head.parse(server, rest)
 
 

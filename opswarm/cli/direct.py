@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from opswarm.agent.turn import ToolResult
+from opswarm.agent.toolbox import ToolResult
 from opswarm.cli import registry, running
 from opswarm.cli.arguments import arguments
 from opswarm.cli.calling import call as ask

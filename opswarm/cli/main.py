@@ -437,7 +437,7 @@ def serve(
 
 @app.command()
 def mcp(
-    name: Annotated[str, typer.Argument(help="kubernetes, prometheus, …")],
+    name: Annotated[str, typer.Argument(help="kubernetes, prometheus, github, …")],
     http: Annotated[bool, typer.Option("--http", help="Serve streamable HTTP at /mcp.")] = False,
     stdio: Annotated[bool, typer.Option("--stdio", help="Serve one desktop client over stdin and stdout.")] = False,
     port: Port = None,

@@ -97,7 +97,8 @@ def decide(policy: Policy, call: Call, principal: Principal | None, now: float) 
 def assess(policy: Policy, call: Call) -> Assessment:
     """The risk of a call: what its tool declares, lowered or raised by the policy.
 
-    Only from risky to safe is anything lowered, and only for a tool that the policy names whole; a drain never is.
+    Only from risky to safe is anything lowered, and only for a tool that the policy names whole; a drain never is, nor
+    what gets rights by being applied.
     """
     if call.declared is None:
         return Assessment(Risk.FORBIDDEN, ("tool.unknown",))
@@ -112,7 +113,15 @@ def assess(policy: Policy, call: Call) -> Assessment:
     if any(isinstance(t, Target) and t.verb == Verb.DRAIN for t in call.touches) and risk.rank < Risk.RISKY.rank:
         risk = worst(risk, Risk.RISKY)
         because.append("limit.drain")
+    if _is_privileged(call) and risk.rank < Risk.RISKY.rank:
+        risk = worst(risk, Risk.RISKY)
+        because.append("limit.privileged")
     return Assessment(risk, tuple(because))
+
+
+def _is_privileged(call: Call) -> bool:
+    """Whether it gives rights that nobody is to get without a person."""
+    return any(isinstance(t, Target) and t.privileged for t in call.touches)
 
 
 def _deny(rule: str, reason: str, risk: Risk, hint: str = "") -> Decision:
@@ -161,16 +170,17 @@ def _by_hour(policy: Policy, call: Call, risk: Risk, principal: Principal, now: 
 
 def _by_table(policy: Policy, call: Call, risk: Risk, principal: Principal, now: float) -> Iterator[Decision]:
     found = standing(policy, principal)
-    outcome = by_table(found.level, risk, named=call.tool in policy.autonomy.full_tools)
+    named = call.tool in policy.autonomy.full_tools
+    outcome = by_table(found.level, risk, named=named and not _is_privileged(call))
     if found.level is Level.FULL and risk is Risk.RISKY and outcome is Outcome.ALLOW:
         yield Decision(Outcome.ALLOW, "autonomy.full_tools", f"{call.tool} is named for agents of level full.", risk)
         return
     told = {_RUN: "is done", _ASK: "needs a person's approval", _NO: "is refused"}[outcome]
     reason = f"What is {risk} {told} at the level {found.level}: {found.why}."
-    yield Decision(outcome, found.rule, reason, risk, _way_up(found.rule, found.level, risk, outcome, call.tool))
+    yield Decision(outcome, found.rule, reason, risk, _way_up(found.rule, found.level, risk, outcome, call.tool, named))
 
 
-def _way_up(rule: str, level: Level, risk: Risk, outcome: Outcome, tool: str) -> str:
+def _way_up(rule: str, level: Level, risk: Risk, outcome: Outcome, tool: str, named: bool) -> str:
     """What would have more let through."""
     if outcome is Outcome.ALLOW or risk is Risk.FORBIDDEN:
         return ""
@@ -180,8 +190,10 @@ def _way_up(rule: str, level: Level, risk: Risk, outcome: Outcome, tool: str) ->
         return "A person is always asked for what is risky." if level is Level.SAFE else f"Raise {rule} in the policy."
     if risk is Risk.SAFE:
         return f"Raise {rule} in the policy to safe."
-    if level is Level.FULL:
+    if level is Level.FULL and not named:
         return f"Name {tool} in autonomy.full_tools of the policy."
+    if named:
+        return "A person is always asked for what gets rights by it."
     ask = f"Raise {rule} in the policy to suggest to have people asked; " if outcome is Outcome.DENY else ""
     return f"{ask}At the level full it runs, if autonomy.full_tools names {tool}."
 

@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 _ASK_SECONDS = 1.0
 """Longest wait for one answer. A pause has to be known everywhere within a second."""
 
+_ACTION_SECONDS = 1.0
+"""How old a word on it may be for an action to begin: whoever is cut off from it may not go on for longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -222,7 +225,7 @@ class Follower:
 
     def reading(self) -> Reading:
         """The strictest that is known. Raises `ControlUnknown`."""
-        if why := self._unknown():
+        if why := self._unknown(self._stale):
             raise ControlUnknown(f"Whether actions are paused can't be told. {why}")
         states = [h.state for h in self._heard if h.state is not None]
         strictest = max(states, key=lambda s: (s.paused, s.epoch))
@@ -259,8 +262,8 @@ class Follower:
     def _pause(self) -> ControlState | None:
         return next((h.state for h in self._heard if h.state is not None and h.state.paused), None)
 
-    def _unknown(self) -> str:
-        whys = (h.unknown(self._stale) for h in self._heard)
+    def _unknown(self, stale: float = _ACTION_SECONDS) -> str:
+        whys = (h.unknown(stale) for h in self._heard)
         return next((why for why in whys if why), "" if self._heard else "Nothing says so.")
 
 
@@ -276,9 +279,7 @@ def control_store(settings: Settings) -> ControlStore:
 def follower(settings: Settings, source: Source, *more: Source) -> Follower:
     """A follower of these sources, as closely as the settings say."""
     control = settings.control
-    return Follower(
-        (source, *more), refresh_seconds=control.refresh_seconds, stale_seconds=control.stale_seconds
-    )
+    return Follower((source, *more), refresh_seconds=control.refresh_seconds, stale_seconds=control.stale_seconds)
 
 
 def service_follower(settings: Settings, name: str, kind: Kind, *, url: str) -> Follower:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from opswarm.errors import InvalidInput
 from opswarm.guard.branches import check_branch
 from opswarm.guard.denials import Limit, denied
-from opswarm.guard.paths import Commit, check_changes, check_path, check_root, check_symlink
+from opswarm.guard.paths import Commit, Merge, check_changes, check_path, check_root, check_symlink
 from opswarm.guard.targets import Named, Target, Verb, check_target
 
 PROTECTED_BRANCHES = frozenset({"main", "master"})
@@ -31,7 +31,7 @@ ROOT_OBJECTS = frozenset(
 MOST_ACTIONS_AN_HOUR = 60
 """Of everybody together. A policy may only say less."""
 
-Touch = Target | Commit
+Touch = Target | Commit | Merge
 """What a call lays hands on, as the tool server that executes it worked it out."""
 
 
@@ -84,6 +84,10 @@ class Limits:
         check_changes(commit, self.roots)
         return commit
 
+    def merge(self, merge: Merge) -> Merge:
+        check_changes(merge, self.roots)
+        return merge
+
     def target(self, target: Target) -> Target:
         check_target(target, self.namespaces, self.objects)
         if target.verb == Verb.SCALE:
@@ -92,7 +96,13 @@ class Limits:
 
     def check(self, touch: Touch) -> Touch:
         """Any of the above."""
-        return self.target(touch) if isinstance(touch, Target) else self.commit(touch)
+        match touch:
+            case Target():
+                return self.target(touch)
+            case Commit():
+                return self.commit(touch)
+            case Merge():
+                return self.merge(touch)
 
     def _scaling(self, target: Target) -> None:
         wanted, current = target.replicas, target.current

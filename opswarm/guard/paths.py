@@ -51,6 +51,18 @@ class Commit:
     links: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """What a pull request would bring into the branch `base`: each file of its diff.
+
+    Merging is the one way into a protected branch, so the branch is not checked; the files are, as in a commit.
+    """
+
+    base: str
+    changes: tuple[FileChange, ...]
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
 def check_path(path: str, roots: Sequence[str], links: Collection[str] = ()) -> str:
     """`path`, unchanged, when it names a file below one of `roots` (each ends in `/`) and leads through no symlink.
 
@@ -85,7 +97,7 @@ def check_symlink(path: str, target: str, roots: Sequence[str], links: Collectio
     return target
 
 
-def check_changes(commit: Commit, roots: Sequence[str]) -> tuple[FileChange, ...]:
+def check_changes(commit: Commit | Merge, roots: Sequence[str]) -> tuple[FileChange, ...]:
     """The commit's changes, unchanged, when each of them may be made, in whatever order they are applied."""
     links = {*commit.links, *(c.path for c in commit.changes if c.kind is FileKind.SYMLINK)}
     for change in commit.changes:

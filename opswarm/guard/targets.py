@@ -55,8 +55,9 @@ class Target:
 
     `kind` and `namespaced` are as the API's discovery has them. `label_selector`, `field_selector` and
     `all_namespaces` are what the caller asked for, and refused. `draining` is set by a drain for each pod that it
-    evicts. `applies_to` are the namespaces that a Flux object writes to. `replicas` are those that a scaling asks for,
-    `current` those that there are.
+    evicts, `privileged` where what is applied asks for rights on the node, for another ServiceAccount's, or for what a
+    controller makes of it. `applies_to` are the namespaces that a Flux object writes to. `replicas` are those that a
+    scaling asks for, `current` those that there are.
     """
 
     verb: str
@@ -68,6 +69,7 @@ class Target:
     field_selector: str = ""
     all_namespaces: bool = False
     draining: bool = False
+    privileged: bool = False
     applies_to: tuple[str, ...] = ()
     replicas: int | None = None
     current: int | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
@@ -26,10 +27,10 @@ from pydantic import Field
 from pydantic_core import to_jsonable_python
 
 from opswarm.actions.action import Plan
-from opswarm.actions.execution import Status
 from opswarm.actions.gate import Answer, Asked, Gate, Said
 from opswarm.actions.proposals import Proposal
-from opswarm.errors import OpswarmError
+from opswarm.actions.records import Status
+from opswarm.errors import InvalidInput, OpswarmError
 from opswarm.guard import principal as principals
 from opswarm.guard.redaction import redact, redact_value
 from opswarm.mcp.meta import APPROVAL, KEY, PROPOSAL
@@ -140,8 +141,12 @@ def _text(value: Any) -> str:
 
 
 def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments as JSON has them."""
+    """The arguments as JSON has them. Raises `InvalidInput` for text that can't be written down as it is."""
     plain: dict[str, Any] = to_jsonable_python(dict(arguments))
+    try:
+        json.dumps(plain, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except ValueError as error:
+        raise InvalidInput("The arguments hold what is no text or no number.", hint="Send plain Unicode.") from error
     return plain
 
 
@@ -158,9 +163,7 @@ def _person(ctx: Context[Any, Any]) -> Callable[[Proposal], Awaitable[bool | Non
             raise _AskFirst(proposal)
         try:
             async with asyncio.timeout(_PERSON_SECONDS):
-                said = await ctx.session.elicit_form(
-                    _question(proposal), _SCHEMA, related_request_id=ctx.request_id
-                )
+                said = await ctx.session.elicit_form(_question(proposal), _SCHEMA, related_request_id=ctx.request_id)
         except TimeoutError:
             return None
         return _yes(said)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,9 +17,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opswarm.agent.events import ApprovalRequest
-from opswarm.agent.turn import ToolResult
+from opswarm.agent.toolbox import ToolResult
 from opswarm.errors import DeadlineExceeded, InvalidInput, OpswarmError, ToolServerDown, Unauthenticated
-from opswarm.fetch import Fetcher, FetchFailed
+from opswarm.fetch import ConnectFailed, Fetcher, FetchFailed
 from opswarm.guard.untrusted import cap_bytes, clean
 from opswarm.mcp.meta import APPROVAL, KEY, PROPOSAL
 from opswarm.mcp.session import Refused, RpcError, Session, SessionEnded, name_headers
@@ -34,7 +35,13 @@ _LIST_LIFETIME = 60.0
 _CALL_SECONDS = 90.0
 _ACTION_SECONDS = 280.0
 """An action is waited for until its effect is seen; a turn has no more than 300 s by default."""
+_BACK_SECONDS = 20.0
+"""How long a server that is being restarted is waited for, before a call is sent again that may have been done."""
+_BACK_EVERY_SECONDS = 0.5
 _MOST_PAGES = 20
+
+_ASK_AGAIN = "Ask for exactly the same again to learn: under the same key it is not done twice."
+_LOOK_FIRST = "Look before you ask for it again."
 
 
 class _Wire(BaseModel):
@@ -126,19 +133,33 @@ class ToolServerClient:
     async def call(
         self, name: str, arguments: Mapping[str, Any], *, read_only: bool, key: str = "", proposal: str = ""
     ) -> ToolResult:
-        """Calls a tool. A call that can't have changed anything, or that is done once for its `key` or `proposal`, is
-        tried again once on a broken connection.
+        """Calls a tool. A call that can't have changed anything is tried again once on a broken connection; one that is
+        done once for its `key` or `proposal` too, when the server is back, which is waited for.
 
-        Raises `ToolServerDown`, `Unauthenticated` or `DeadlineExceeded`.
+        Raises `ToolServerDown`, `Unauthenticated` or `DeadlineExceeded`, which say so where it is not known whether
+        something was done.
         """
-        meta = {} if read_only else {k: v for k, v in ((KEY, key), (PROPOSAL, proposal)) if v}
-        seconds = _CALL_SECONDS if read_only else _ACTION_SECONDS
+        if read_only:
+            try:
+                return await self._call(name, arguments, {}, _CALL_SECONDS)
+            except ToolServerDown:
+                return await self._call(name, arguments, {}, _CALL_SECONDS)
+        meta = {k: v for k, v in ((KEY, key), (PROPOSAL, proposal)) if v}
         try:
-            return await self._call(name, arguments, meta, seconds)
-        except ToolServerDown:
-            if not read_only and not meta:
+            return await self._call(name, arguments, meta, _ACTION_SECONDS)
+        except (ToolServerDown, DeadlineExceeded) as error:
+            sent = _was_sent(error)
+            if not meta and not sent:
                 raise
-            return await self._call(name, arguments, meta, seconds)
+            if not meta:
+                raise _unknown(error, _LOOK_FIRST) from error
+        await self._back()
+        try:
+            return await self._call(name, arguments, meta, _ACTION_SECONDS)
+        except (ToolServerDown, DeadlineExceeded) as error:
+            if not sent and not _was_sent(error):
+                raise
+            raise _unknown(error, _ASK_AGAIN) from error
 
     async def aclose(self) -> None:
         if self._open:
@@ -183,6 +204,18 @@ class ToolServerClient:
         except RpcError as error:
             raise self._translated(error) from error
 
+    async def _back(self) -> None:
+        """Waits, not for ever, until the server can be reached."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_BACK_SECONDS):
+                while True:
+                    try:
+                        return await self._opened()
+                    except Refused:
+                        return  # It is there, and the call hears the same.
+                    except (FetchFailed, SessionEnded, RpcError):
+                        await asyncio.sleep(_BACK_EVERY_SECONDS)
+
     async def _opened(self) -> None:
         async with self._lock:
             if not self._open:
@@ -207,6 +240,14 @@ class ToolServerClient:
         )
 
 
+def _was_sent(error: OpswarmError) -> bool:
+    return not isinstance(error.__cause__, ConnectFailed)
+
+
+def _unknown(error: OpswarmError, hint: str) -> OpswarmError:
+    return type(error)(f"{error.message} It is not known whether this was done.", hint=hint)
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     server: ToolServerClient
@@ -218,7 +259,7 @@ class PooledToolbox:
 
     def __init__(self, entries: Mapping[str, _Entry], missing: Sequence[OpswarmError]) -> None:
         self._entries = entries
-        self.missing = tuple(missing)
+        self._missing = tuple(missing)
         self._schemas = tuple(e.schema for e in entries.values())
 
     @classmethod
@@ -240,6 +281,10 @@ class PooledToolbox:
     @property
     def schemas(self) -> Sequence[ToolSchema]:
         return self._schemas
+
+    @property
+    def missing(self) -> Sequence[OpswarmError]:
+        return self._missing
 
     async def call(self, name: str, arguments: dict[str, Any], *, key: str = "", proposal: str = "") -> ToolResult:
         entry = self._entries[name]

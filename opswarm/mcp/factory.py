@@ -89,7 +89,7 @@ class _TokenCheck:
             scopes=[],
             expires_at=None,
             subject=principal.subject,
-            claims={"principal": principal, "proof": token},
+            claims={"principal": principal, "proof": "" if AUDIENCE_PERSON in signed.claims["aud"] else token},
         )
 
 
@@ -168,7 +168,7 @@ def caller() -> Principal | None:
 
 
 def _proof() -> str:
-    """The bearer token of the HTTP call that is being served, or ""."""
+    """The work token of the HTTP call that is being served, or "": a person's own is nobody else's to keep."""
     token = get_access_token()
     return str(token.claims.get("proof", "")) if token is not None and token.claims is not None else ""
 

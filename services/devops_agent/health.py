@@ -10,7 +10,7 @@ from typing import Any
 
 from opswarm.a2a.server import TurnInput
 from opswarm.agent.service import FirstLook
-from opswarm.agent.turn import Toolbox
+from opswarm.agent.toolbox import Toolbox
 from opswarm.errors import OpswarmError
 from opswarm.models.chat import ToolCall
 from opswarm.models.intents import Intent, intent_of, names_in

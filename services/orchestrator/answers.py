@@ -22,11 +22,12 @@ _ID = re.compile(r"[a-z0-9]{1,32}")
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A person's answer to the approval `id`."""
+    """A person's answer to the approval `id`; `digest` is that of what they were shown, or ""."""
 
     id: str
     approve: bool
     reason: str = ""
+    digest: str = ""
 
 
 def answers(text: str, metadata: Mapping[str, Any]) -> list[Said]:
@@ -48,10 +49,12 @@ def _structured(given: Any) -> list[Said]:
         raise InvalidInput(f"{APPROVALS_URI} must hold 1 to {MOST} answers.")
     said = []
     for one in listed:
-        id, approve, reason = (one.get(k) for k in ("id", "approve", "reason")) if isinstance(one, dict) else (0, 0, 0)
-        if not isinstance(id, str) or not _ID.fullmatch(id) or not isinstance(approve, bool):
-            raise InvalidInput("An answer is {id, approve: true or false, reason}.")
-        said.append(Said(id, approve, reason[:500] if isinstance(reason, str) else ""))
+        given = one if isinstance(one, dict) else {}
+        id, approve, reason, digest = (given.get(k) for k in ("id", "approve", "reason", "digest"))
+        texts = isinstance(reason, str | None) and isinstance(digest, str | None)
+        if not isinstance(id, str) or not _ID.fullmatch(id) or not isinstance(approve, bool) or not texts:
+            raise InvalidInput("An answer is {id, approve: true or false, reason, digest}.")
+        said.append(Said(id, approve, (reason or "")[:500], (digest or "")[:64]))
     if len({s.id for s in said}) != len(said):
         raise InvalidInput("An approval is answered once in a message.")
     return said

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from opswarm.a2a.engine import forgotten
 from opswarm.a2a.server import A2AServer
 from opswarm.agent.service import answers, prompt
 from opswarm.bounded import Bounded
@@ -110,7 +111,12 @@ def create_app(settings: Settings) -> Service:
     parking = desk.parking if desk is not None else None
     responder = Delegation(directory, exchange, gateway, settings.orchestrator, system, parking)
     server = A2AServer(
-        NAME, card(settings.address(NAME)), responder, store, max_bytes=settings.server.max_request_bytes
+        NAME,
+        card(settings.address(NAME)),
+        responder,
+        store,
+        max_bytes=settings.server.max_request_bytes,
+        ended=desk.ended if desk is not None else forgotten,
     )
     if desk is not None:
         desk.resumes(server.engine, directory, exchange)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -13,6 +16,16 @@ from opswarm.service import read_json
 from services.orchestrator.approvals import Approvals, may_look, shown
 
 _MOST_BODY = 4_096
+
+
+class _Answer(BaseModel):
+    """A person's answer. `digest` is that of what they were shown; without it what waits now is answered."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    answer: Literal["approve", "reject"]
+    reason: str = ""
+    digest: str = ""
 
 
 class ApprovalRoutes:
@@ -44,14 +57,16 @@ class ApprovalRoutes:
         if principal is None:
             raise PermissionDenied("Nobody is known to be answering.")
         body = await read_json(request, _MOST_BODY)
-        said = body.get("answer") if isinstance(body, dict) else None
-        reason = body.get("reason", "") if isinstance(body, dict) else ""
-        if said not in ("approve", "reject") or not isinstance(reason, str) or not body.keys() <= {"answer", "reason"}:
+        try:
+            said = _Answer.model_validate(body)
+        except ValidationError:
             raise InvalidInput(
-                'An answer is {"answer": "approve" or "reject", "reason": "…"} and nothing else.',
+                'An answer is {"answer": "approve" or "reject", "reason": "…", "digest": "…"} and nothing else.',
                 hint="What is approved can't be changed: a changed call is asked for anew.",
-            )
-        taken = await self._approvals.answer(_id(request), principal, approve=said == "approve", reason=reason)
+            ) from None
+        taken = await self._approvals.answer(
+            _id(request), principal, approve=said.answer == "approve", reason=said.reason, digest=said.digest
+        )
         return JSONResponse(shown(taken))
 
     async def _servers(self, request: Request) -> Response:

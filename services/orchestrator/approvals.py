@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import httpx
@@ -19,6 +19,7 @@ from opswarm.actions.proposals import Proposal
 from opswarm.actions.routes import ORCHESTRATOR
 from opswarm.agent.events import ApprovalRequest
 from opswarm.errors import (
+    Conflict,
     NotFound,
     OpswarmError,
     PermissionDenied,
@@ -50,6 +51,8 @@ class Approvals:
         self._verifier = verifier
         self.answered: Callable[[Proposal], Awaitable[None]] = _nobody_waits
         """Told of each answer that was taken: whatever waits for it goes on."""
+        self.wanted: Callable[[Proposal], Awaitable[None]] = _nobody_waits
+        """Asked before a yes is signed. Raises `Conflict` where nobody waits for it any more."""
 
     async def waiting(self) -> tuple[list[Proposal], list[str]]:
         """All that waits, the oldest first, and which tool servers could not be asked, and why."""
@@ -79,10 +82,21 @@ class Approvals:
             raise down
         raise NotFound(f"There is no approval {cap_bytes(clean(id), 32)}.", hint="`opswarm approvals` lists them.")
 
-    async def answer(self, id: str, approver: Principal, *, approve: bool, reason: str = "") -> Proposal:
-        """Takes a person's answer. Raises `PermissionDenied` where theirs does not count, `NotFound`, and `Conflict`
-        where somebody was first or it has expired."""
+    async def answer(
+        self, id: str, approver: Principal, *, approve: bool, reason: str = "", digest: str = ""
+    ) -> Proposal:
+        """Takes a person's answer; `digest` is that of what they were shown, where they say.
+
+        Raises `PermissionDenied` where theirs does not count, `NotFound`, and `Conflict` where somebody was first, it
+        has expired, what asked for it was cancelled, or it is not what they were shown.
+        """
         proposal = await self.find(id)
+        if approve and digest and digest != proposal.digest():
+            raise Conflict(
+                f"What waits as {id} is not what you were shown.", hint="Look at it again: `opswarm approvals`."
+            )
+        if approve:
+            await self.wanted(proposal)
         grant = grants.sign(self._key, proposal, approver, approve=approve, reason=reason)
         body = await self._ask(proposal.server, "POST", f"/proposals/{id}/answer", {"grant": grant})
         said = self._read(proposal.server, body)
@@ -92,10 +106,6 @@ class Approvals:
         except Exception:  # The library's boundary. The answer counts; what waits for it looks by itself, later.
             log.exception("what waits for approval %s could not be woken", id)
         return said
-
-    async def requests(self, asked: Sequence[ApprovalRequest]) -> list[ApprovalRequest]:
-        """What an agent says that it waits for, as the tool servers have it. Raises as `find` does."""
-        return [request_of(await self.find(one.id)) for one in asked]
 
     def asked_by(self, proposal: Proposal) -> Principal:
         """For whom the call was made, as the token shows that came with it: our own signature, not the tool server's
@@ -178,6 +188,7 @@ def request_of(proposal: Proposal) -> ApprovalRequest:
         preview=proposal.preview,
         risk=proposal.risk.value,
         expires=proposal.expires,
+        digest=proposal.digest(),
     )
 
 

@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from opswarm import telemetry
+from opswarm.a2a.client import RemoteAgent
 from opswarm.a2a.server import TurnInput
 from opswarm.a2a.wire import AGENT_KEY, HISTORY_KEY, MODEL_ASKS_KEY, MODEL_KEY
 from opswarm.actions.proposals import Proposal
 from opswarm.agent.events import ApprovalNeeded, Delegated, Event, Failed, Finished, TextDelta
-from opswarm.errors import AgentDown, InvalidInput, OpswarmError, PermissionDenied, Unavailable
+from opswarm.errors import (
+    AgentDown,
+    DeadlineExceeded,
+    InvalidInput,
+    OpswarmError,
+    PermissionDenied,
+    Unavailable,
+)
 from opswarm.guard.exchange import Exchange
 from opswarm.mcp.client import bearer
 from opswarm.models.chat import ChatModel
 from opswarm.settings import Orchestrator
+from opswarm.store.tasks import TERMINAL
 from opswarm.streams import read_ahead
 from services.orchestrator import routing
 from services.orchestrator.answers import Said, answers
 from services.orchestrator.directory import Directory
 from services.orchestrator.parking import Parking, Waits
-from services.orchestrator.resuming import WaitingTask
+from services.orchestrator.resuming import MOST_TASKS, Child, WaitingTask
 from services.orchestrator.routing import Route
 
 _AHEAD = 256
 _SELF = "orchestrator"
 _PASSED_ON = (HISTORY_KEY, MODEL_KEY)
-
-
-@dataclass(frozen=True, slots=True)
-class Resumed:
-    """The task of an agent that goes on, and the id of the message that says so."""
-
-    task_id: str
-    message_id: str
 
 
 class Delegation:
@@ -59,10 +60,9 @@ class Delegation:
 
     async def respond(self, request: TurnInput) -> AsyncGenerator[Event, None]:
         waits = Waits()
-        before = None
         if request.resumes is not None and self._parking is not None:
-            before = await self._parking.find(request.task_id)
-        source = self._source(request, before, waits)
+            waits.before = await self._parking.find(request.task_id)
+        source = self._source(request, waits)
         end: Event | None = None
         async with aclosing(source) as events:
             async for event in events:
@@ -71,16 +71,13 @@ class Delegation:
                     break
                 yield event
         if waits.children and self._parking is not None:
-            yield await self._parking.kept(request, before, waits)
-            return
-        if before is not None and self._parking is not None:
-            await self._parking.drop(request.task_id)
-        if end is not None:
+            if waits.unchanged and end is not None:  # Its agents were told to go on, and wait as they did.
+                await self._parking.stay(request, waits)
+            yield await self._parking.kept(request, waits)
+        elif end is not None:
             yield end
 
-    def _source(
-        self, request: TurnInput, before: WaitingTask | None, waits: Waits
-    ) -> AsyncGenerator[Event, None]:
+    def _source(self, request: TurnInput, waits: Waits) -> AsyncGenerator[Event, None]:
         if self._parking is None:
             return self._started(request, waits)
         said = answers(request.text, request.metadata)
@@ -90,8 +87,8 @@ class Delegation:
                 hint="The person answers with `opswarm approve ID` or `opswarm reject ID`.",
                 rule="approval.person",
             )
-        if before is not None:
-            return self._resumed(request, self._parking, before, said, waits)
+        if waits.before is not None:
+            return self._resumed(request, self._parking, waits.before, said, waits)
         return self._parking.elsewhere(request, said) if said else self._started(request, waits)
 
     async def _started(self, request: TurnInput, waits: Waits) -> AsyncGenerator[Event, None]:
@@ -101,7 +98,7 @@ class Delegation:
         if len(route.agents) == 1:
             source = self._ask(route.agents[0], route.text, request, waits)
         else:
-            source = self._join(route.agents, {}, route.text, request, waits)
+            source = self._join([(name, None) for name in route.agents], route.text, request, waits)
         async with aclosing(source) as events:
             async for event in events:
                 yield event
@@ -110,27 +107,27 @@ class Delegation:
         self, request: TurnInput, parking: Parking, paused: WaitingTask, said: list[Said], waits: Waits
     ) -> AsyncGenerator[Event, None]:
         """Takes the answers, if the message has any, and has the agents that waited go on."""
-        async with aclosing(parking.take(request, said)) as taken:
+        async with aclosing(parking.take(request, said, paused.requests)) as taken:
             async for found in taken:
                 if not isinstance(found, Proposal):
                     yield found
         # It goes on for whoever asked for it, whoever answered.
-        ours = replace(request, principal=paused.principal)
-        children = {c.agent: Resumed(c.task_id, f"resume-{request.task_id}-{paused.round}") for c in paused.children}
-        try:
-            if len(children) == 1:
-                ((name, child),) = children.items()
-                source = self._ask(name, request.text, ours, waits, child)
-            else:
-                source = self._join(tuple(children), children, request.text, ours, waits)
-            async with aclosing(source) as events:
-                async for event in events:
-                    yield event
-        except Unavailable as error:
-            # It is not over: it waits as it did, and is tried again.
-            yield TextDelta(text=f"**Not yet:** {error}\n\n")
-            waits.children[:] = list(paused.children)
-            waits.requests[:] = list(paused.requests)
+        ours = replace(request, principal=parking.whose(request.task_id, paused))
+        answered = await parking.answered(paused)
+        going = [c for c in paused.children if answered & set(c.approvals)]
+        for child in paused.children:
+            if child not in going:
+                waits.again(child)
+        if not going:
+            yield TextDelta(text="Nobody has answered yet.\n\n")
+            return
+        if len(going) == 1:
+            source = self._ask(going[0].agent, request.text, ours, waits, going[0])
+        else:
+            source = self._join([(c.agent, c) for c in going], request.text, ours, waits)
+        async with aclosing(source) as events:
+            async for event in events:
+                yield event
 
     async def _route(self, request: TurnInput) -> Route:
         named = str(request.metadata.get(AGENT_KEY) or request.metadata.get("opswarm/path_agent") or "")
@@ -174,10 +171,11 @@ class Delegation:
         return Route((best,), request.text, "it fits best by its skills")
 
     async def _ask(
-        self, name: str, text: str, request: TurnInput, waits: Waits, resumed: Resumed | None = None
+        self, name: str, text: str, request: TurnInput, waits: Waits, resumed: Child | None = None
     ) -> AsyncGenerator[Event, None]:
         agent = await self._directory.get(name)
         task_id = resumed.task_id if resumed is not None else ""
+        door = ""
 
         def begun(task: str, context: str) -> None:
             nonlocal task_id
@@ -195,13 +193,14 @@ class Delegation:
             )
         else:
             tokens = self._exchange.for_agent(request.principal, name, request.task_id)
+            door = tokens.door
             source = agent.ask(
                 text,
-                token=tokens.door,
+                token=door,
                 work_token=tokens.work,
                 context_id="" if resumed is not None else request.context_id,
                 task_id=task_id,
-                message_id=resumed.message_id if resumed is not None else "",
+                message_id=f"resume-{request.task_id}-{resumed.number}" if resumed is not None else "",
                 started=begun,
                 metadata={key: kept for key in _PASSED_ON if (kept := request.metadata.get(key)) is not None},
                 deadline=self._settings.delegation_seconds,
@@ -211,7 +210,7 @@ class Delegation:
             async with aclosing(source) as events:
                 async for event in events:
                     if isinstance(event, ApprovalNeeded):
-                        waits.add(name, task_id, event)
+                        waits.add(name, task_id, event, resumed.number + 1 if resumed is not None else 0)
                         continue
                     if isinstance(event, Finished | Failed):
                         outcome = event.kind
@@ -222,23 +221,26 @@ class Delegation:
             raise
         except OpswarmError as error:
             outcome = error.code
+            if resumed is not None and isinstance(error, InvalidInput) and await _at_work(agent, door, resumed):
+                raise Unavailable(f"The {name} agent is at work on this already.") from error
             raise
         finally:
             telemetry.DELEGATIONS.labels(name, outcome).inc()
 
     async def _join(
-        self, names: Sequence[str], resumed: Mapping[str, Resumed], text: str, request: TurnInput, waits: Waits
+        self, asked: Sequence[tuple[str, Child | None]], text: str, request: TurnInput, waits: Waits
     ) -> AsyncGenerator[Event, None]:
-        """Asks several agents at the same time and gives their answers one after the other, each under its name."""
+        """Asks several agents at the same time, or has their tasks go on, and gives their answers one after the other,
+        each under its name."""
         failures: list[str] = []
         async with AsyncExitStack() as stack:
             streams = [
                 await stack.enter_async_context(
-                    read_ahead(self._told(name, text, request, waits, resumed.get(name)), _AHEAD)
+                    read_ahead(self._told(name, text, request, waits, child), _AHEAD)
                 )
-                for name in names
+                for name, child in asked
             ]
-            for name, stream in zip(names, streams, strict=True):
+            for (name, _), stream in zip(asked, streams, strict=True):
                 yield TextDelta(text=f"## {name}\n\n")
                 end: Event = Failed(code="internal", message="It stopped without an end.")
                 async for event in stream:
@@ -250,21 +252,32 @@ class Delegation:
                     failures.append(f"{name}: {end.message}")
                     yield TextDelta(text=f"**The {name} agent failed:** {end.message}")
                 yield TextDelta(text="\n\n")
-        if len(failures) == len(names):
+        if len(failures) == len(asked):
             yield Failed(code="agents_failed", message=" ".join(failures))
         else:
             yield Finished(notice=" ".join(failures))
 
     async def _told(
-        self, name: str, text: str, request: TurnInput, waits: Waits, resumed: Resumed | None
+        self, name: str, text: str, request: TurnInput, waits: Waits, resumed: Child | None
     ) -> AsyncGenerator[Event, None]:
-        """As `_ask`, with an error told as an event."""
+        """As `_ask`, with an error told as an event; a task that was to go on, and could not yet, waits as it did."""
         try:
             async with aclosing(self._ask(name, text, request, waits, resumed)) as events:
                 async for event in events:
                     yield event
         except OpswarmError as error:
+            if resumed is not None and isinstance(error, Unavailable | DeadlineExceeded):
+                waits.again(resumed)
+                yield TextDelta(text=f"**Not yet:** {error}")
+                yield Finished()
+                return
             yield Failed(code=error.code, message=str(error))
+
+
+async def _at_work(agent: RemoteAgent, door: str, child: Child) -> bool:
+    """Whether a task that did not take a message is being worked on, by another message."""
+    theirs = await agent.tasks(door, limit=MOST_TASKS)
+    return any(t.id == child.task_id and t.status.state not in TERMINAL for t in theirs)
 
 
 async def _said(source: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import httpx
+from a2a.types import Task
 from starlette.routing import BaseRoute
 
 from opswarm.a2a.engine import Engine
@@ -22,10 +24,13 @@ from services.orchestrator.approvals import Approvals
 from services.orchestrator.card import NAME
 from services.orchestrator.directory import Directory
 from services.orchestrator.parking import Parking
+from services.orchestrator.proofs import Proofs
 from services.orchestrator.resuming import Resuming, WaitingTask
 
 if TYPE_CHECKING:
     from services.orchestrator.waiting import ApprovalWorkflows
+
+log = logging.getLogger(__name__)
 
 
 class Desk:
@@ -38,17 +43,25 @@ class Desk:
         self._settings = settings
         self._approvals = Approvals(servers, http, key, verifier)
         self._pauses = Pauses[WaitingTask](store.database, NAME, WaitingTask)
-        self.parking = Parking(self._approvals, self._pauses, self._begin)
+        self._proofs = Proofs(key, verifier)
+        self.parking = Parking(self._approvals, self._pauses, self._proofs, self._begin)
 
     def resumes(self, engine: Engine, directory: Directory, exchange: Exchange) -> None:
         self.parking.resuming = Resuming(
             engine,
             self._pauses,
             self._approvals,
+            self._proofs,
             directory,
             exchange,
             delegation_seconds=self._settings.orchestrator.delegation_seconds,
         )
+        self._approvals.wanted = self.parking.resuming.wanted
+
+    async def ended(self, task: Task) -> None:
+        """What waited with a task goes when its end is stored."""
+        if self.parking.resuming is not None:
+            await self.parking.resuming.ended(task)
 
     def routes(self) -> list[BaseRoute]:
         return ApprovalRoutes(self._approvals).routes()
@@ -66,7 +79,10 @@ class Desk:
             yield
 
     async def _begin(self, id: str, expires: float) -> None:
-        await self._workflows.begin(id, expires)
+        try:
+            await self._workflows.begin(id, expires)
+        except Exception:  # The library's boundary. The task is parked: the next sweep has it waited for.
+            log.exception("approval %s is not waited for yet", id)
 
 
 def _load() -> type[ApprovalWorkflows]:

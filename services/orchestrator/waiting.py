@@ -16,15 +16,15 @@ from contextlib import asynccontextmanager, suppress
 from dbos import DBOS, SetWorkflowID
 
 from opswarm.actions.proposals import Proposal, State
-from opswarm.errors import NotFound, OpswarmError, Unavailable
+from opswarm.errors import NotFound, OpswarmError
 from opswarm.settings import Settings
-from opswarm.workflows import interruptible, outside, workflows
+from opswarm.workflows import forget_ended, interruptible, outside, workflows
 from services.orchestrator.approvals import Approvals
 from services.orchestrator.resuming import Resuming
 
 log = logging.getLogger(__name__)
 
-_VERSION = "approvals-1"
+_VERSION = "approvals-2"
 """Of the shape of the workflow below. It is in the workflows' ids: another shape begins what waits anew."""
 
 _LOOK_SECONDS = 300.0
@@ -33,7 +33,13 @@ _LOOK_SECONDS = 300.0
 _SWEEP_SECONDS = 30.0
 """How often the tool servers are asked what waits that no one told of, such as for an agent that was asked directly."""
 
+_FIRST_SECONDS = 1.0
+"""After this it is tried again to have a task go on, and then after twice as long, up to `_LOOK_SECONDS`."""
+
 _GIVE_UP_SECONDS = 86_400.0
+"""For how long after an approval has expired its task is tried to go on. A message to the task still has it go on."""
+
+_TIDY_SECONDS = 3_600.0
 _GONE = "gone"
 _TOPIC = "answered"
 
@@ -52,6 +58,7 @@ class ApprovalWorkflows:
         global _desk
         _desk = self
         self._approvals.answered = self.answered
+        # It stays when this ends: a workflow that has no desk would end for good, and be gone on with never.
         async with workflows(self._settings, "orchestrator", _VERSION):
             sweeping = asyncio.create_task(self._sweep())
             try:
@@ -60,7 +67,6 @@ class ApprovalWorkflows:
                 sweeping.cancel()
                 with suppress(asyncio.CancelledError):
                     await sweeping
-                _desk = None
 
     async def begin(self, id: str, expires: float) -> None:
         """Waits for the approval from now on; nothing when it does already."""
@@ -82,12 +88,27 @@ class ApprovalWorkflows:
             log.warning("approval %s can't be looked at: %s", id, error)
             return State.WAITING.value
 
-    async def go_on(self, id: str) -> None:
-        await self._resuming.go_on(await self._approvals.find(id))
+    async def go_on(self, id: str) -> bool:
+        """Has the task of an answered approval go on. False where it could not yet."""
+        try:
+            await self._resuming.go_on(await self._approvals.find(id))
+        except NotFound:
+            return True  # Nobody can go on with what is gone.
+        except OpswarmError as error:
+            log.warning("the task of approval %s can't go on yet: %s", id, error)
+            return False
+        except Exception:  # The workflow's boundary: whatever broke, it is tried again.
+            log.exception("the task of approval %s can't go on yet", id)
+            return False
+        return True
 
     async def _sweep(self) -> None:
+        tidied = -_TIDY_SECONDS
         while True:
             try:
+                if time.monotonic() - tidied >= _TIDY_SECONDS:
+                    tidied = time.monotonic()
+                    await forget_ended(self._settings.keep_days)
                 found, _ = await self._approvals.waiting()
                 # Our own tasks too: what they wait for may be answered, by a process that did not get further.
                 own = await self._resuming.waited_for()
@@ -109,8 +130,7 @@ _desk: ApprovalWorkflows | None = None
 
 
 def _at_desk() -> ApprovalWorkflows:
-    if _desk is None:
-        raise Unavailable("The orchestrator is being stopped.")
+    assert _desk is not None  # Set before the first workflow is gone on with.
     return _desk
 
 
@@ -124,12 +144,12 @@ async def seconds_left(expires: float) -> float:
     return expires - time.time()
 
 
-@DBOS.step(name="go_on", retries_allowed=True, max_attempts=10, interval_seconds=1.0, backoff_rate=2.0)
-async def go_on(id: str) -> None:
-    await outside(_at_desk().go_on(id))
+@DBOS.step(name="go_on")
+async def go_on(id: str) -> bool:
+    return await outside(_at_desk().go_on(id))
 
 
-@DBOS.workflow(name="approval")
+@DBOS.workflow(name="approval", max_recovery_attempts=None)  # However often it is started again.
 async def approval(id: str, expires: float) -> str:
     """Sleeps until the approval is answered or has expired, then has its task go on. Gives the state."""
     with interruptible():
@@ -138,6 +158,12 @@ async def approval(id: str, expires: float) -> str:
             if left < -_GIVE_UP_SECONDS:
                 return "not known"
             await DBOS.recv_async(_TOPIC, timeout_seconds=min(max(left, 0.0) + 1.0, _LOOK_SECONDS))
-        if state != _GONE:
-            await go_on(id)
+        if state == _GONE:
+            return state
+        pause = _FIRST_SECONDS
+        while not await go_on(id):
+            if await seconds_left(expires) < -_GIVE_UP_SECONDS:
+                return "not gone on"
+            await DBOS.sleep_async(pause)
+            pause = min(pause * 2, _LOOK_SECONDS)
         return state

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from lab.access import RbacUser, Rule
-from mcp_servers.kubernetes.actions.rights import RIGHTS, Right
+from mcp_servers.cluster.access import Right
+from mcp_servers.kubernetes.actions.rights import RIGHTS
 from mcp_servers.kubernetes.reads import READS
 from mcp_servers.kubernetes.tools import declared
 from tests.mcp_servers.kubernetes.tools.bench import benched

@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from mcp_servers.cluster.access import Right, require
+from mcp_servers.cluster.answers import Broke, Refused
+from mcp_servers.cluster.connection import APPLY
+from mcp_servers.cluster.objects import APPLIED_KEY, MANAGER, Found, Objects, changed, probe, said
+from mcp_servers.cluster.ownership import owner_of, source_of
+from mcp_servers.cluster.resources import Resource, is_built_in
+from mcp_servers.cluster.waiting import Time
 from mcp_servers.kubernetes.actions.diffs import diff, settled
 from mcp_servers.kubernetes.actions.manifests import Manifest, read_manifest
-from mcp_servers.kubernetes.actions.objects import APPLIED_KEY, MANAGER, Found, Objects, changed, probe, said
-from mcp_servers.kubernetes.actions.ownership import owner_of, source_of
 from mcp_servers.kubernetes.actions.privileges import privileges, service_account
-from mcp_servers.kubernetes.actions.rights import Right, require
-from mcp_servers.kubernetes.actions.waiting import Time
 from mcp_servers.kubernetes.actions.workloads import ROLLED, rolled_out
-from mcp_servers.kubernetes.answers import Broke, Refused
-from mcp_servers.kubernetes.cluster import APPLY
-from mcp_servers.kubernetes.resources import Resource, is_built_in
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
 from opswarm.errors import InvalidInput, NotFound, PermissionDenied
 from opswarm.guard.limits import PROTECTED_NAMESPACES, ROOT_OBJECTS
@@ -63,7 +64,7 @@ class Applying:
         path = resource.path(target.namespace, target.name)
         result = Found(resource, await self._apply(path, body, str(target), dry=True))
         await self._refuse_kept(result)
-        lines = _lines(live, result)
+        warnings, lines = _warnings(live, result), _lines(live, result)
         changes = diff(live.obj if live else {}, result.obj, ("live", "applied"))
         if live is not None and not changes:
             raise InvalidInput(f"{live} is already as the manifest says.")
@@ -73,7 +74,9 @@ class Applying:
             "path": path, "object": str(result), "uid": live.uid if live else "", "key_before": before,
             "kind": resource.kind, "group": resource.group, "namespace": target.namespace, "name": target.name,
         }  # fmt: skip
-        return Plan(what, (target,), Risk.RISKY, "\n".join([*lines, changes]), state)
+        touched = replace(target, privileged=bool(warnings))
+        shown = "\n".join([*warnings, *lines, *([""] if warnings or lines else []), changes])
+        return Plan(what, (touched,), Risk.RISKY, shown, state)
 
     async def _target(self, given: Manifest, namespace: str) -> tuple[Resource, Target]:
         """What the manifest is about. Raises `InvalidInput`, `NotFound`, and `PermissionDenied` for what may not be."""
@@ -197,8 +200,8 @@ def _body(given: Manifest, target: Target, uid: str, key: str = "") -> dict[str,
     return {**given.body, "metadata": metadata}
 
 
-def _lines(live: Found | None, result: Found) -> list[str]:
-    """What a person has to know beside the diff."""
+def _warnings(live: Found | None, result: Found) -> list[str]:
+    """What rights it gives, for which a person is always asked."""
     lines = [f"WARNING: {said(text)}" for text in privileges(result.obj)]
     if not is_built_in(result.resource):
         kind = result.resource.kind
@@ -206,11 +209,17 @@ def _lines(live: Found | None, result: Found) -> list[str]:
     account, before = service_account(result.obj), service_account(live.obj) if live else ""
     if account and account != (before or "default"):
         lines.append(f"WARNING: Its pods get the rights of the ServiceAccount {said(account)}.")
+    return lines
+
+
+def _lines(live: Found | None, result: Found) -> list[str]:
+    """What a person has to know beside that and the diff."""
+    lines = []
     if live is not None and settled(live.obj) != settled(result.obj):
         old, new = (live.spec.get("replicas"), result.spec.get("replicas"))
         if old != new:
             lines.append(f"It goes from {old} to {new} replicas.")
-    return [*lines, ""] if lines else []
+    return lines
 
 
 def _conflict(error: Refused) -> Refused:

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from mcp_servers.kubernetes.actions.objects import KEY, MANAGER, Name, Namespace, Objects, look, said
-from mcp_servers.kubernetes.actions.rights import Right, require
-from mcp_servers.kubernetes.actions.waiting import Time, watched
-from mcp_servers.kubernetes.answers import Refused
-from mcp_servers.kubernetes.cluster import segment
+from mcp_servers.cluster.access import Right, require
+from mcp_servers.cluster.answers import Refused
+from mcp_servers.cluster.connection import segment
+from mcp_servers.cluster.objects import KEY, MANAGER, Name, Namespace, Objects, look, said
+from mcp_servers.cluster.waiting import Time, watched
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
 from opswarm.errors import InvalidInput, NotFound
 from opswarm.guard.risk import Risk
@@ -71,8 +71,7 @@ class CronJobs:
             job = (await self._cluster.get(f"{_jobs(intent)}/{_name(intent)}")).json()
         except NotFound:
             return Happened.NO
-        key = (job["metadata"].get("annotations") or {}).get(KEY)
-        return Happened.YES if key == intent.key else Happened.UNKNOWN
+        return Happened.YES if _is_ours(job, intent) else Happened.UNKNOWN
 
     async def _verify(self, intent: Intent) -> Verification:
         named = f"Job {intent.state['namespace']}/{_name(intent)}"
@@ -82,6 +81,8 @@ class CronJobs:
                 job = (await self._cluster.get(f"{_jobs(intent)}/{_name(intent)}")).json()
             except NotFound:
                 return Verification(False, f"{named} is gone.")
+            if not _is_ours(job, intent):
+                return Verification(False, f"{named} is another one by now.")
             status = job.get("status") or {}
             for condition in status.get("conditions") or ():
                 if condition.get("status") == "True" and condition.get("type") == "Complete":
@@ -112,6 +113,10 @@ def job_of(cron: Mapping[str, Any], intent: Intent) -> dict[str, Any]:
         made["labels"] = labels
     made["ownerReferences"] = [owner]
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": made, "spec": template.get("spec") or {}}
+
+
+def _is_ours(job: Mapping[str, Any], intent: Intent) -> bool:
+    return bool((job["metadata"].get("annotations") or {}).get(KEY) == intent.key)
 
 
 def _name(intent: Intent) -> str:

@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from mcp_servers.kubernetes.actions.objects import APPLIED_KEY, KEY
-from mcp_servers.kubernetes.masking import MASK, shown
+from mcp_servers.cluster.masking import MASK, shown
+from mcp_servers.cluster.objects import APPLIED_KEY, KEY
 from mcp_servers.kubernetes.rendering import TEXT_LIMIT, to_yaml
 from opswarm.errors import InvalidInput
 

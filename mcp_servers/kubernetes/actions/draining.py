@@ -11,7 +11,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mcp_servers.kubernetes.actions.objects import (
+from mcp_servers.cluster.access import Right, require
+from mcp_servers.cluster.answers import Refused
+from mcp_servers.cluster.objects import (
     Found,
     Name,
     Objects,
@@ -20,12 +22,10 @@ from mcp_servers.kubernetes.actions.objects import (
     pod_path,
     probe,
 )
+from mcp_servers.cluster.waiting import Time, watched
 from mcp_servers.kubernetes.actions.pods import MIRROR, emptydirs, evict, is_ending, is_over
-from mcp_servers.kubernetes.actions.rights import Right, require
-from mcp_servers.kubernetes.actions.waiting import Time, watched
-from mcp_servers.kubernetes.answers import Refused
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
-from opswarm.errors import DeadlineExceeded, InvalidInput, NotFound, Unavailable
+from opswarm.errors import DeadlineExceeded, InvalidInput, NotFound, PermissionDenied, Unavailable
 from opswarm.guard.risk import Risk
 from opswarm.guard.targets import Verb
 from opswarm.mcp.tools import ToolSpec
@@ -100,7 +100,8 @@ class Draining:
                 except Refused as error:
                     if not error.is_other_object:  # Else the one that was planned is gone.
                         why[_place(pod)] = error.message
-                except (Unavailable, DeadlineExceeded) as error:
+                except (Unavailable, DeadlineExceeded, PermissionDenied) as error:
+                    # Of one namespace perhaps; the others' pods are evicted all the same.
                     why[_place(pod)] = f"Pod {_place(pod)}: {error.message}"
             waiting = [pod for pod in waiting if _place(pod) in why]
             if not waiting or self._by.clock() + _BLOCKED_WAIT > end:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mcp_servers.kubernetes.actions.objects import Found, Namespace, Objects, look_at, said
+from mcp_servers.cluster.objects import Found, Namespace, Objects, look_at, said
+from mcp_servers.cluster.waiting import Time, watched
 from mcp_servers.kubernetes.actions.pods import delete, is_ending
-from mcp_servers.kubernetes.actions.waiting import Time, watched
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
 from opswarm.errors import InvalidInput
 from opswarm.guard.risk import Risk

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mcp_servers.kubernetes.actions.objects import Found, Name, Objects, look, patch, probe
-from mcp_servers.kubernetes.actions.ownership import owner_of
-from mcp_servers.kubernetes.resources import is_built_in
+from mcp_servers.cluster.objects import Found, Name, Objects, look, patch, probe
+from mcp_servers.cluster.ownership import owner_of
+from mcp_servers.cluster.resources import is_built_in
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
 from opswarm.errors import InvalidInput, PermissionDenied
 from opswarm.guard.risk import Risk

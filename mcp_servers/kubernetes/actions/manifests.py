@@ -20,7 +20,7 @@ from opswarm.marked_yaml import Problem, read
 MOST_BYTES = 65_536
 _MOST_DEPTH = 24
 _META = frozenset({"name", "namespace", "labels", "annotations"})
-_FOREIGN = ("fluxcd.io", "argoproj.io", "argocd.argoproj.io", "opswarm.dev")
+_FOREIGN = ("fluxcd.io", "argoproj.io", "helm.sh", "cattle.io", "opswarm.dev")
 _AMBIGUOUS = re.compile(
     r"[-+]?0[0-9_]+|[-+]?0[xob][0-9a-fA-F_]+|yes|no|on|off|y|n|<<|=|[-+]?[0-9]+(_[0-9]+)+|[-+]?[0-9]+(:[0-9]+)+", re.I
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcp_servers.kubernetes.actions.objects import Name, Objects, look, patch, probe
+from mcp_servers.cluster.objects import Name, Objects, look, patch, probe
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
 from opswarm.errors import InvalidInput
 from opswarm.guard.risk import Risk

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mcp_servers.kubernetes.actions.objects import Found, Name, Namespace, Objects, changed, look, said
-from mcp_servers.kubernetes.actions.waiting import Time, watched
+from mcp_servers.cluster.answers import Refused
+from mcp_servers.cluster.connection import Cluster
+from mcp_servers.cluster.objects import Found, Name, Namespace, Objects, changed, look, said
+from mcp_servers.cluster.waiting import Time, watched
 from mcp_servers.kubernetes.actions.workloads import controller_ready
-from mcp_servers.kubernetes.answers import Refused
-from mcp_servers.kubernetes.cluster import Cluster
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
 from opswarm.errors import InvalidInput, NotFound, OpswarmError
 from opswarm.guard.risk import Risk

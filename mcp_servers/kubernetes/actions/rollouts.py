@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mcp_servers.kubernetes.actions.diffs import diff
-from mcp_servers.kubernetes.actions.objects import (
+from mcp_servers.cluster.access import Right, require
+from mcp_servers.cluster.connection import JSON_PATCH
+from mcp_servers.cluster.objects import (
     KEY,
     Found,
     Name,
@@ -21,12 +22,11 @@ from mcp_servers.kubernetes.actions.objects import (
     probe,
     written,
 )
-from mcp_servers.kubernetes.actions.ownership import owner_of
-from mcp_servers.kubernetes.actions.rights import Right, require
-from mcp_servers.kubernetes.actions.waiting import Time
+from mcp_servers.cluster.ownership import owner_of
+from mcp_servers.cluster.resources import Resource
+from mcp_servers.cluster.waiting import Time
+from mcp_servers.kubernetes.actions.diffs import diff
 from mcp_servers.kubernetes.actions.workloads import ROLLED, of_kind, rolled_out
-from mcp_servers.kubernetes.cluster import JSON_PATCH
-from mcp_servers.kubernetes.resources import Resource
 from mcp_servers.kubernetes.rollouts import is_owned, number
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
 from opswarm.errors import InvalidInput, NotFound

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mcp_servers.kubernetes.actions.objects import Found, Name, Namespace, Objects, patch, probe, said
-from mcp_servers.kubernetes.actions.ownership import owner_of
-from mcp_servers.kubernetes.actions.rights import Right, require
-from mcp_servers.kubernetes.actions.waiting import Time
+from mcp_servers.cluster.access import Right, require
+from mcp_servers.cluster.objects import Found, Name, Namespace, Objects, patch, probe, said
+from mcp_servers.cluster.ownership import owner_of
+from mcp_servers.cluster.waiting import Time
 from mcp_servers.kubernetes.actions.workloads import of_kind, rolled_out
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
 from opswarm.errors import InvalidInput

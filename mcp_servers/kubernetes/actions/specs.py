@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mcp_servers.cluster.objects import Objects
+from mcp_servers.cluster.resources import Resources
+from mcp_servers.cluster.waiting import Time
 from mcp_servers.kubernetes.actions.applying import Applying
 from mcp_servers.kubernetes.actions.cronjobs import CronJobs
 from mcp_servers.kubernetes.actions.draining import Draining
 from mcp_servers.kubernetes.actions.finished import Finished
 from mcp_servers.kubernetes.actions.labelling import Labelling
 from mcp_servers.kubernetes.actions.nodes import NodeActions
-from mcp_servers.kubernetes.actions.objects import Objects
 from mcp_servers.kubernetes.actions.pods import PodActions
 from mcp_servers.kubernetes.actions.rollouts import Rollouts
 from mcp_servers.kubernetes.actions.scaling import Scaling
-from mcp_servers.kubernetes.actions.waiting import Time
-from mcp_servers.kubernetes.resources import Resources
 from opswarm.mcp.tools import ToolSpec
 
 TOOLSET = "actions"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mcp_servers.kubernetes.actions.objects import Found, look, said
-from mcp_servers.kubernetes.actions.waiting import Time, watched
-from mcp_servers.kubernetes.cluster import Cluster, segment
+from mcp_servers.cluster.connection import Cluster, segment
+from mcp_servers.cluster.objects import Found, look, said
+from mcp_servers.cluster.waiting import Time, watched
 from mcp_servers.kubernetes.rollouts import progress
 from opswarm.actions.action import Intent, Verification
 from opswarm.errors import InvalidInput, OpswarmError, PermissionDenied
@@ -20,6 +20,8 @@ _BAD = frozenset(
     }
 )  # fmt: skip
 _MOST_PODS = 100
+_CRASHES = 2
+"""Restarts after which a container that is not ready is said to crash: one may be a dependency that was not up yet."""
 
 
 def of_kind(found: Found, kinds: Iterable[str]) -> Found:
@@ -82,10 +84,25 @@ def trouble_of(pod: Mapping[str, Any]) -> str:
         reason = str(((container.get("state") or {}).get("waiting") or {}).get("reason") or "")
         if reason in _BAD:
             return f"pod {name} is {reason}"
+        if crashes := _crashes(container):
+            return f"pod {name} {crashes}"
     for condition in status.get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
             return f"pod {name} can't be scheduled: {said(condition.get('message') or '')}"
     return f"pod {name} has failed" if status.get("phase") == "Failed" else ""
+
+
+def _crashes(container: Mapping[str, Any]) -> str:
+    """How often a container has crashed that is just being tried again, or has just ended; "" where it has not."""
+    times = int(container.get("restartCount") or 0)
+    if container.get("ready") or times < _CRASHES:
+        return ""
+    for state in ("state", "lastState"):
+        ended = (container.get(state) or {}).get("terminated") or {}
+        if ended.get("exitCode"):
+            why = f", {said(ended['reason'])}" if ended.get("reason") not in (None, "", "Error") else ""
+            return f"has crashed {times} times (exit code {int(ended['exitCode'])}{why})"
+    return ""
 
 
 async def controller_ready(cluster: Cluster, path: str) -> tuple[bool | None, str]:

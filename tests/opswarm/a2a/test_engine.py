@@ -24,7 +24,7 @@ from opswarm.a2a.engine import Call, Engine, Taken
 from opswarm.a2a.frames import Frame, TextFrame, told
 from opswarm.a2a.responder import TurnInput
 from opswarm.agent.events import ApprovalNeeded, ApprovalRequest, Event, Failed, Finished, TextDelta
-from opswarm.errors import Unavailable
+from opswarm.errors import NotFound, OpswarmError, Unavailable
 from opswarm.store import database
 from opswarm.store.tasks import Tasks, answer_of
 from tests.support.databases import locked
@@ -43,9 +43,12 @@ class Asker:
         self.seen: list[TurnInput] = []
         self.release = asyncio.Event()
         self.cancelled = asyncio.Event()
+        self.down: OpswarmError | None = None
 
     async def respond(self, request: TurnInput) -> AsyncGenerator[Event, None]:
         self.seen.append(request)
+        if request.resumes is not None and self.down is not None:
+            raise self.down
         if request.resumes is not None:
             yield TextDelta(text=f"{request.resumes.approvals[0].id} was answered: {request.text}")
             yield Finished()
@@ -73,7 +76,13 @@ class Place:
         self.path = path
         self.agent = Asker()
         self.store = Tasks(f"sqlite+aiosqlite:///{path}", "s")
-        self.engine = Engine("s", self.agent, self.store)
+        self.forgotten: list[str] = []
+        self.engine = Engine("s", self.agent, self.store, self._ended)
+
+    async def _ended(self, task: Task) -> None:
+        kept = await self.store.get(task.id, ANN)
+        assert kept is not None and kept.status.state == task.status.state  # It is stored by then.
+        self.forgotten.append(task.id)
 
     async def send(self, text: str, owner: str = ANN, **ids: str) -> Taken:
         given = {"message_id": uuid.uuid4().hex, **ids}
@@ -138,6 +147,39 @@ async def test_a_parked_task_outlives_the_process(tmp_path: Path) -> None:
     async with place(tmp_path) as again:
         task = await again.ended(await again.send("yes", task_id=parked.id))
     assert "ap1 was answered" in answer_of(task) and task.status.state == TaskState.TASK_STATE_COMPLETED
+
+
+async def test_a_task_that_cant_go_on_yet_waits_as_if_the_message_had_never_come(tmp_path: Path) -> None:
+    async with place(tmp_path) as at:
+        parked = await at.ended(await at.send("please ask"))
+        at.agent.down = Unavailable("The lamps do not answer.")
+        frames = await heard(await at.send("yes", task_id=parked.id, message_id="answer"))
+        events = [e for f in frames for e in told(f)]
+        assert TextDelta(text="**Not yet:** The lamps do not answer.\n\n") in events and ASKED in events
+        still = await at.engine.find(parked.id, ANN)
+        assert still == parked
+        at.agent.down = None
+        again = await at.ended(await at.send("yes", task_id=parked.id, message_id="answer"))
+    assert again.status.state == TaskState.TASK_STATE_COMPLETED and "Not yet" not in answer_of(again)
+
+
+async def test_a_task_that_fails_when_it_goes_on_has_failed(tmp_path: Path) -> None:
+    async with place(tmp_path) as at:
+        parked = await at.ended(await at.send("please ask"))
+        at.agent.down = NotFound("What it waited with is gone.")
+        again = await at.ended(await at.send("yes", task_id=parked.id))
+    assert again.status.state == TaskState.TASK_STATE_FAILED and at.forgotten == [parked.id]
+
+
+async def test_what_was_kept_for_a_task_goes_only_when_its_end_is_stored(tmp_path: Path) -> None:
+    async with place(tmp_path) as at:
+        done = await at.ended(await at.send("hello"))
+        parked = await at.ended(await at.send("please ask"))
+        canceled = await at.ended(await at.send("please ask"))
+        assert at.forgotten == []
+        await at.ended(await at.send("yes", task_id=parked.id))
+        await at.engine.cancel(canceled.id, ANN)
+    assert done.id not in at.forgotten and at.forgotten == [parked.id, canceled.id]
 
 
 async def test_an_answer_sent_twice_resumes_once(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from opswarm.agent.events import Event, Failed, Finished, Notice, TextDelta, ToolFinished, ToolStarted
-from opswarm.agent.turn import ToolResult, TurnLoop, TurnRequest
+from opswarm.agent.toolbox import ToolResult
+from opswarm.agent.turn import TurnLoop, TurnRequest
 from opswarm.errors import BudgetExceeded, ModelKeyRejected, ModelUnreachable, ToolServerDown
 from opswarm.models.chat import (
     CallPiece,
@@ -58,6 +59,7 @@ class Tools:
             ToolSchema("dead", "Dead.", {"type": "object"}),
             ToolSchema("long", "Long.", {"type": "object"}),
         )
+        self.missing: Sequence[ToolServerDown] = ()
 
     async def call(self, name: str, arguments: dict[str, Any], **how: str) -> ToolResult:
         self.calls.append((name, arguments))

@@ -160,6 +160,19 @@ def test_a_drain_is_always_risky() -> None:
     assert outcome(policy(lowered=["node_drain"]), asked, OPERATOR)[0] is ASK
 
 
+def test_what_gets_rights_by_being_applied_is_asked_about_whatever_the_policy_says() -> None:
+    root = Target("apply", "Deployment", "web", "media", privileged=True)
+    plain = Target("apply", "Deployment", "web", "media")
+    bold = policy(
+        autonomy={"agents": {"full": "full"}, "full_tools": ["apply"]}, access={"agents": {"full": {"allow": ["*"]}}}
+    )
+    lowered = policy(lowered=["apply"], autonomy={"agents": {"full": "safe"}})
+    assert outcome(bold, call(Risk.RISKY, "apply", plain), agent("full"))[0] is RUN
+    assert outcome(bold, call(Risk.RISKY, "apply", root), agent("full"))[0] is ASK
+    assert outcome(lowered, call(Risk.RISKY, "apply", plain), agent("full"))[0] is RUN
+    assert outcome(lowered, call(Risk.RISKY, "apply", root), agent("full"))[0] is ASK
+
+
 def test_a_hard_limit_is_not_lifted_by_level_or_role_or_policy() -> None:
     bold = policy(
         autonomy={"agents": {"full": "full"}, "full_tools": ["restart"]}, lowered=["restart"],

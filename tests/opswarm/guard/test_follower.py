@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from opswarm.errors import PermissionDenied, SettingsInvalid, Unavailable
+from opswarm.errors import ControlUnknown, PermissionDenied, SettingsInvalid, Unavailable
 from opswarm.guard.control import ControlState, FileControl
 from opswarm.guard.follower import Follower, Reading, StoreSource, service_follower
 from opswarm.guard.keys import verifier
@@ -66,15 +66,19 @@ async def test_a_pause_refuses_actions_and_says_who_and_why() -> None:
     assert "flood" in control.paused()
 
 
-async def test_silence_is_borne_for_a_while_and_then_refuses() -> None:
+async def test_whoever_is_cut_off_acts_for_a_second_at_most_and_may_still_tell_for_longer() -> None:
     clock, source = Clock(), Said(OFF)
     control = follow(source, clock=clock)
     await control.check_action()
     source.answer = Unavailable("gone")
-    clock.now += 4.9
+    clock.now += 0.9
     await control.check_action()
-    clock.now += 0.6
+    clock.now += 0.2
     assert await refused(control) == "control.unknown"
+    assert control.reading().state == OFF
+    clock.now += 4.5
+    with pytest.raises(ControlUnknown):
+        control.reading()
     assert control.paused() == ""
     source.answer = OFF
     clock.now += 0.6
@@ -89,11 +93,11 @@ async def test_whoever_never_heard_anything_refuses() -> None:
 
 async def test_old_news_are_as_old_as_they_say() -> None:
     clock, source = Clock(), Said(OFF)
-    source.age = 4.0
+    source.age = 0.7
     control = follow(source, clock=clock)
     await control.check_action()
     source.answer = Unavailable("gone")
-    clock.now += 1.1
+    clock.now += 0.4
     assert await refused(control) == "control.unknown"
 
 
@@ -271,8 +275,4 @@ def test_a_service_that_can_not_prove_itself_does_not_start(tmp_path: Path) -> N
     settings = settings_at(tmp_path)
     identity = settings.identity.model_copy(update={"public_key_file": tmp_path / "public.pem"})
     with pytest.raises(SettingsInvalid, match="service kubernetes has no token"):
-        service_follower(
-            settings.updated({"identity": identity}), "kubernetes", Kind.SERVICE, url="http://127.0.0.1:1"
-        )
-
-
+        service_follower(settings.updated({"identity": identity}), "kubernetes", Kind.SERVICE, url="http://127.0.0.1:1")

@@ -13,7 +13,7 @@ import pytest
 from pydantic import Field
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
 from opswarm.errors import NotFound, OpswarmError, ToolServerDown, Unauthenticated
@@ -182,6 +182,78 @@ async def test_a_server_that_dies_in_the_middle_fails_that_call_only(tmp_path: P
                     await client.call("anything", {}, read_only=False)
         await client.aclose()
     assert calls
+
+
+class Shaky:
+    """A tool server with one action, that dies at the first `deaths` calls of it, before or after it was done."""
+
+    def __init__(self, deaths: int = 1) -> None:
+        self.deaths = deaths
+        self.keys: list[str] = []
+
+    async def mcp(self, request: Request) -> Response:
+        body = await request.json()
+        result: dict[str, object] = {"supportedVersions": ["2026-07-28"]}
+        if body["method"] == "tools/call":
+            self.keys.append(body["params"]["_meta"].get("opswarm/idempotency-key", ""))
+            if len(self.keys) <= self.deaths:
+
+                async def broken() -> AsyncIterator[bytes]:
+                    yield b": one moment\n\n"
+                    raise ConnectionResetError
+
+                return StreamingResponse(broken(), media_type="text/event-stream")
+            result = {"content": [{"type": "text", "text": "done"}]}
+        return JSONResponse({"jsonrpc": "2.0", "id": body["id"], "result": result})
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[ToolServerClient]:
+        async with serving(Starlette(routes=[Route("/mcp", self.mcp, methods=["POST"])])) as url:
+            client = ToolServerClient("shaky", url)
+            try:
+                yield client
+            finally:
+                await client.aclose()
+
+
+async def test_an_action_whose_answer_was_lost_is_asked_about_once_more_under_its_key() -> None:
+    shaky = Shaky()
+    async with shaky.served() as client:
+        result = await client.call("switch", {}, read_only=False, key="k1")
+    assert result.text == "done" and shaky.keys == ["k1", "k1"]
+
+
+async def test_an_action_whose_answer_stays_lost_is_not_said_to_have_failed() -> None:
+    shaky = Shaky(deaths=9)
+    async with shaky.served() as client:
+        with pytest.raises(ToolServerDown, match=r"not known whether this was done\..*the same again"):
+            await client.call("switch", {}, read_only=False, key="k1")
+        assert shaky.keys == ["k1", "k1"]
+        with pytest.raises(ToolServerDown, match=r"not known whether this was done\. Look before"):
+            await client.call("switch", {}, read_only=False)
+    assert shaky.keys == ["k1", "k1", ""]  # Without a key it might be done twice.
+
+
+async def test_an_action_waits_for_its_server_to_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("opswarm.mcp.client._BACK_EVERY_SECONDS", 0.05)
+    port = free_port()
+    client = ToolServerClient("hello", f"http://127.0.0.1:{port}")
+    turn_token(tmp_path)
+    calling = asyncio.create_task(client.call("greet", {}, read_only=False, key="k1"))
+    await asyncio.sleep(0.3)
+    assert not calling.done()
+    async with hello(tmp_path, port):
+        assert (await asyncio.wait_for(calling, 10)).text.strip() == "hello you"
+    await client.aclose()
+
+
+async def test_an_action_that_was_never_sent_is_not_said_to_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("opswarm.mcp.client._BACK_SECONDS", 0.1)
+    client = ToolServerClient("hello", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(ToolServerDown) as told:
+        await client.call("greet", {}, read_only=False, key="k1")
+    await client.aclose()
+    assert "not known" not in str(told.value)
 
 
 async def test_the_toolbox_names_what_is_missing_and_keeps_the_rest(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from opswarm.a2a.server import TurnInput
-from opswarm.agent.turn import ToolResult
+from opswarm.agent.toolbox import ToolResult
 from opswarm.errors import ToolServerDown
 from opswarm.guard.principal import Kind, Principal
 from opswarm.models.chat import Message, ToolSchema

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,8 @@ from a2a.types import TaskState
 
 from opswarm.a2a.wire import APPROVALS_URI
 from opswarm.agent.events import ApprovalNeeded, Failed, Finished, ToolFinished
-from tests.services.orchestrator.house import ANN, BOB, EVE, Swarm, swarm, text_of
-from tests.support.hosting import until
+from tests.services.orchestrator.house import ANN, BOB, EVE, ended, swarm, text_of
 from tests.support.lamps import Lamps
-
-
-async def ended(at: Swarm, task: str, where: str = "orchestrator") -> None:
-    async def is_so() -> bool:
-        return (await at.task(task, at=where)).status.state == TaskState.TASK_STATE_COMPLETED
-
-    await until(is_so, 20)
 
 
 async def test_an_action_waits_for_a_person_and_the_task_goes_on_after_the_yes(tmp_path: Path) -> None:
@@ -264,3 +257,20 @@ async def test_attack_a_desktop_apps_model_answers_nothing(tmp_path: Path, words
         left = (await at.call("GET", "/approvals")).json()["approvals"]
     assert result.is_error and "through a tool that a model calls" in str(result.content)
     assert [a["id"] for a in left] == [id] and at.lamps.effects == 0
+
+
+async def test_attack_what_is_changed_between_showing_and_answering_is_not_signed(tmp_path: Path) -> None:
+    """Somebody who can write to the tool server's database swaps the call after a person was shown it."""
+    async with swarm(tmp_path) as at:
+        (id,), task = await at.waiting("switch the lamp in the hall")
+        shown = (await at.call("GET", f"/approvals/{id}", who=BOB)).json()
+        with sqlite3.connect(tmp_path / "data" / "lamps.db") as database:
+            database.execute("UPDATE proposals SET body = replace(body, 'hall', 'desk')")
+        answer = await at.answer(id, digest=shown["digest"])
+        assert answer.status_code == 409 and "not what you were shown" in answer.text
+        yes = {"id": id, "approve": True, "digest": shown["digest"]}
+        said, _ = await at.ask("yes", who=BOB, metadata={APPROVALS_URI: {"answers": [yes]}})
+        assert "not what you were shown" in text_of(said)
+        said, _ = await at.ask(f"approve {id}", task_id=task)
+        assert "not what you were shown" in text_of(said)
+        assert at.lamps.effects == 0

@@ -11,10 +11,10 @@ from typing import Any, cast
 
 from lab.access import RbacUser
 from lab.app import Lab, create_lab
+from mcp_servers.cluster.connection import Cluster
+from mcp_servers.cluster.resources import Resources
+from mcp_servers.cluster.waiting import Time
 from mcp_servers.kubernetes.actions.specs import action_specs
-from mcp_servers.kubernetes.actions.waiting import Time
-from mcp_servers.kubernetes.cluster import Cluster
-from mcp_servers.kubernetes.resources import Resources
 from opswarm.actions.action import Action, Happened, Intent, Plan
 from opswarm.guard.limits import Limits
 from opswarm.mcp.tools import ToolSpec

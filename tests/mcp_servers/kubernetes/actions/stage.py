@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ import pytest
 from lab.access import RbacUser
 from lab.kubeconfig import kubeconfig
 from lab.serve import serve
+from mcp_servers.cluster.connection import open_cluster
+from mcp_servers.cluster.resources import Resources
+from mcp_servers.cluster.settings import ClusterSettings
+from mcp_servers.cluster.waiting import Time
 from mcp_servers.kubernetes.actions.specs import action_specs
-from mcp_servers.kubernetes.actions.waiting import Time
-from mcp_servers.kubernetes.cluster import open_cluster
-from mcp_servers.kubernetes.resources import Resources
-from mcp_servers.kubernetes.settings import ClusterSettings
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
 from opswarm.errors import OpswarmError
 from opswarm.guard.limits import Limits
@@ -112,7 +113,7 @@ async def staged(
 
         async def pause(seconds: float) -> None:
             stage.waits.append(seconds)
-            stage.run(seconds, min(seconds, 1.0))
+            stage.run(seconds, seconds / math.ceil(seconds))  # In whole steps, or the clock falls behind the waits.
 
         file = folder / "kubeconfig.yaml"
         file.write_text(kubeconfig(running.url, running.ca_pem, token or lab.token))

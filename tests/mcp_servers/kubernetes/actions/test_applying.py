@@ -152,7 +152,7 @@ async def test_what_argo_cd_keeps_is_refused_with_its_application(stage: Stage, 
 )
 async def test_a_template_that_reaches_for_the_node_is_risky_and_says_so(stage: Stage, pod: Any, said: str) -> None:
     act = await stage.plan("apply_manifest", manifest=yaml.safe_dump(deployment(**pod)))
-    assert act.plan.risk is Risk.RISKY
+    assert act.plan.risk is Risk.RISKY and [getattr(t, "privileged", None) for t in act.plan.touches] == [True]
     assert act.plan.preview.startswith("WARNING: ") and said in act.plan.preview.splitlines()[0]
 
 

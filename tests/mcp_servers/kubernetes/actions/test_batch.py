@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from mcp_servers.cluster.objects import KEY
 from opswarm.actions.action import Happened
 from opswarm.errors import InvalidInput
 from opswarm.guard.risk import Risk
@@ -74,6 +75,14 @@ async def test_a_cron_job_runs_once_for_one_key_however_often_it_is_tried(stage:
     assert job["metadata"]["ownerReferences"][0]["name"] == "recyclarr"
     seen = await act.verify()
     assert (seen.ok, seen.text) == (True, f"Job media/{made} has completed.")
+
+
+async def test_a_job_made_anew_under_the_name_is_not_taken_for_the_one_that_was_started(stage: Stage) -> None:
+    act = await stage.plan("trigger_cronjob", **CRON)
+    done = await act.perform()
+    await stage.merge(f"{JOBS}/{done.after['job']}", {"metadata": {"annotations": {KEY: "another"}}})
+    seen = await act.verify()
+    assert seen.ok is False and "another one by now" in seen.text
 
 
 async def test_another_key_is_another_job(stage: Stage) -> None:

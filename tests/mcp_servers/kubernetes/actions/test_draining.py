@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from mcp_servers.cluster.connection import Cluster
+from mcp_servers.kubernetes.actions import draining
+from mcp_servers.kubernetes.actions.pods import evict
 from opswarm.actions.action import Happened
+from opswarm.errors import PermissionDenied
 from opswarm.guard.targets import Target
 from tests.mcp_servers.kubernetes.actions.stage import Stage
 
@@ -68,6 +74,23 @@ async def test_a_pod_that_came_since_the_plan_is_not_evicted_and_not_passed_over
     seen = await act.verify()
     assert seen.ok is False
     assert seen.text == "Node worker-1 is rid of the pods that were planned, but these came since: default/late."
+
+
+async def test_one_pod_that_may_not_be_evicted_keeps_none_of_the_others(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act = await stage.plan("drain", name="worker-1", **ALL)
+
+    async def denied(cluster: Cluster, pod: str, uid: str, *, dry: bool = False) -> None:
+        if "/namespaces/media/" in pod:
+            raise PermissionDenied("The cluster's RBAC denies this.")
+        await evict(cluster, pod, uid, dry=dry)
+
+    monkeypatch.setattr(draining, "evict", denied)
+    done = await act.perform()
+    left = {place for place in evicted(act.plan.touches) if place.startswith("media/")}
+    assert left and set(done.after["left"]) == left and "RBAC denies" in done.text
+    assert done.after["evicted"] == len(evicted(act.plan.touches)) - len(left)
 
 
 async def test_what_two_budgets_cover_is_told_and_the_drain_ends(stage: Stage) -> None:

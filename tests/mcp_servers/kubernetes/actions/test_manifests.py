@@ -35,6 +35,9 @@ BOMB = "a: &a [x]\n" + "".join(f"{c}: &{c} [*{p}, *{p}, *{p}]\n" for p, c in zip
         GOOD.replace("name: a", "name: a, ownerReferences: []"), GOOD.replace("name: a", "name: a, finalizers: [x]"),
         GOOD.replace("name: a", "name: a, labels: {kustomize.toolkit.fluxcd.io/name: x}"),
         GOOD.replace("name: a", "name: a, annotations: {opswarm.dev/action: x}"),
+        GOOD.replace("name: a", "name: a, annotations: {helm.sh/resource-policy: keep}"),
+        GOOD.replace("name: a", "name: a, annotations: {field.cattle.io/projectId: x}"),
+        GOOD.replace("name: a", "name: a, annotations: {argocd.argoproj.io/sync-wave: x}"),
         GOOD.replace("name: a", "name: !!python/object/apply:os.system [id]"), GOOD + "\x00", "\ud800",
     ],
 )  # fmt: skip

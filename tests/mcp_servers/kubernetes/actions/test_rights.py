@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from lab.access import RbacUser, Rule
-from mcp_servers.kubernetes.actions.rights import RIGHTS, Right
-from mcp_servers.kubernetes.cluster import Cluster
-from mcp_servers.kubernetes.resources import Resources
+from mcp_servers.cluster.access import Right
+from mcp_servers.cluster.connection import Cluster
+from mcp_servers.cluster.resources import Resources
+from mcp_servers.kubernetes.actions.rights import RIGHTS
 from mcp_servers.kubernetes.tools import specs
 from opswarm.errors import PermissionDenied
 from tests.mcp_servers.kubernetes.actions.stage import Stage, deployment, staged

@@ -6,9 +6,9 @@ from typing import cast
 
 import mcp
 
+from mcp_servers.cluster.connection import Cluster
+from mcp_servers.cluster.resources import Resources
 from mcp_servers.kubernetes.actions.rights import RIGHTS
-from mcp_servers.kubernetes.cluster import Cluster
-from mcp_servers.kubernetes.resources import Resources
 from mcp_servers.kubernetes.tools import INSTRUCTIONS, specs
 from opswarm.actions.gate import Gate
 from opswarm.mcp.factory import ToolServer

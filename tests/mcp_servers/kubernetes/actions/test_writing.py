@@ -16,10 +16,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from lab.kubeconfig import kubeconfig
-from mcp_servers.kubernetes.actions.waiting import Time, watched
-from mcp_servers.kubernetes.answers import Refused
-from mcp_servers.kubernetes.cluster import APPLY, JSON_PATCH, Cluster, open_cluster
-from mcp_servers.kubernetes.settings import ClusterSettings
+from mcp_servers.cluster.answers import Refused
+from mcp_servers.cluster.connection import APPLY, JSON_PATCH, Cluster, open_cluster
+from mcp_servers.cluster.settings import ClusterSettings
+from mcp_servers.cluster.waiting import Time, watched
 from opswarm.actions.action import Verification
 from opswarm.errors import DeadlineExceeded, NotFound, OpswarmError, PermissionDenied, Unavailable
 from tests.support.hosting import serving

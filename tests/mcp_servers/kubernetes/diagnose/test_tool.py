@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
+from mcp_servers.cluster.resources import Resources
 from mcp_servers.kubernetes import diagnosis
 from mcp_servers.kubernetes.diagnosis import Diagnosis
-from mcp_servers.kubernetes.resources import Resources
 from tests.mcp_servers.kubernetes.diagnose.build import ingress
 
 

@@ -18,9 +18,9 @@ from lab.access import RbacUser
 from lab.app import Lab, create_lab
 from lab.kubeconfig import kubeconfig
 from lab.serve import RunningLab, serve
-from mcp_servers.kubernetes.cluster import Cluster, open_cluster
-from mcp_servers.kubernetes.resources import Resources
-from mcp_servers.kubernetes.settings import ClusterSettings
+from mcp_servers.cluster.connection import Cluster, open_cluster
+from mcp_servers.cluster.resources import Resources
+from mcp_servers.cluster.settings import ClusterSettings
 from mcp_servers.kubernetes.tools import INSTRUCTIONS, specs
 from opswarm.mcp.factory import ToolServer
 

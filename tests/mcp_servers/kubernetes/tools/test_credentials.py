@@ -16,9 +16,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from mcp_servers.kubernetes.cluster import open_cluster
-from mcp_servers.kubernetes.resources import Resources
-from mcp_servers.kubernetes.settings import ClusterSettings
+from mcp_servers.cluster.connection import open_cluster
+from mcp_servers.cluster.resources import Resources
+from mcp_servers.cluster.settings import ClusterSettings
 from opswarm.errors import InvalidInput, SettingsInvalid, Unauthenticated, Unavailable
 from tests.mcp_servers.kubernetes.tools.stand_in import always, discovery, kind
 from tests.support.hosting import serving, until

@@ -8,8 +8,8 @@ import yaml
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
-from mcp_servers.kubernetes.cluster import open_cluster, segment
-from mcp_servers.kubernetes.settings import ClusterSettings
+from mcp_servers.cluster.connection import open_cluster, segment
+from mcp_servers.cluster.settings import ClusterSettings
 from opswarm.errors import InvalidInput, SettingsInvalid, Unauthenticated
 from tests.mcp_servers.kubernetes.tools.bench import Bench, benched, tools_at
 from tests.mcp_servers.kubernetes.tools.stand_in import StandIn, always, discovery, hanging, kind, pod

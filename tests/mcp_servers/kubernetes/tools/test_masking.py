@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mcp_servers.kubernetes.masking import shown
+from mcp_servers.cluster.masking import shown
 
 PLAIN = "correct-horse-battery"
 CODED = base64.b64encode(PLAIN.encode()).decode()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mcp_servers.kubernetes.cluster import DISCOVERY, JSON, METADATA, Cluster, segment
+from mcp_servers.cluster.connection import DISCOVERY, JSON, METADATA, Cluster, segment
 from opswarm.errors import InvalidInput, NotFound, OpswarmError
 from opswarm.guard.untrusted import cap_bytes, clean
 

@@ -8,15 +8,15 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mcp_servers.kubernetes.actions.rights import Right, require
-from mcp_servers.kubernetes.answers import Refused
-from mcp_servers.kubernetes.cluster import MERGE_PATCH, Cluster, segment
-from mcp_servers.kubernetes.rendering import one_line
-from mcp_servers.kubernetes.resources import Resource, Resources
+from mcp_servers.cluster.access import Right, require
+from mcp_servers.cluster.answers import Refused
+from mcp_servers.cluster.connection import MERGE_PATCH, Cluster, segment
+from mcp_servers.cluster.resources import Resource, Resources
 from opswarm.actions.action import Happened, Intent
 from opswarm.errors import InvalidInput, NotFound
 from opswarm.guard.limits import PROTECTED_NAMESPACES, ROOT_OBJECTS
 from opswarm.guard.targets import Target, check_target
+from opswarm.mcp.text import one_line
 
 KEY = "opswarm.dev/action"
 """The annotation that holds the idempotency key of the action that last changed an object."""

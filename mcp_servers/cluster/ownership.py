@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mcp_servers.kubernetes.actions.objects import Found, said
-from mcp_servers.kubernetes.resources import Resources
+from mcp_servers.cluster.objects import Found, said
+from mcp_servers.cluster.resources import Resources
 from opswarm.errors import OpswarmError
 
 _HELM = "helm.toolkit.fluxcd.io"

@@ -18,8 +18,8 @@ from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.config import ConfigException
 
-from mcp_servers.kubernetes.answers import Answer, Busy, failure
-from mcp_servers.kubernetes.settings import ClusterSettings
+from mcp_servers.cluster.answers import Answer, Busy, failure
+from mcp_servers.cluster.settings import ClusterSettings
 from opswarm.errors import (
     DeadlineExceeded,
     InvalidInput,
