@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from mcp_servers.prometheus.answers import as_json, plain_failure, refuse_status
-from mcp_servers.prometheus.connection import Connection, Reply, segment
+from mcp_servers.observing.answers import as_json, plain_failure, refuse_status
+from mcp_servers.observing.connection import Connection, Reply, segment
 from mcp_servers.prometheus.matchers import Matcher, of_wire
 from mcp_servers.prometheus.watching import summary_of, words
 from opswarm.errors import InvalidInput, NotFound, Unavailable

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mcp_servers.prometheus.answers import Success, success
-from mcp_servers.prometheus.connection import Connection, segment
-from mcp_servers.prometheus.promql import MOST_QUERY, is_plain_label
-from mcp_servers.prometheus.values import Result, parsed
+from mcp_servers.observing.answers import Success, success
+from mcp_servers.observing.connection import Connection, segment
+from mcp_servers.observing.selectors import MOST_QUERY, is_plain_label
+from mcp_servers.observing.values import Result, parsed
 from opswarm.errors import Unavailable
 
 MOST_SERIES = 10_000
@@ -113,10 +113,6 @@ class PrometheusApi:
     ) -> Success:
         asked = connection or self._metrics
         return success(await asked.read(path, params, form=form), asked.name, query)
-
-
-Clock = Callable[[], float]
-"""Unix seconds."""
 
 
 def in_path(label: str) -> str:

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
+from mcp_servers.observing.values import Series
 from mcp_servers.prometheus.api import PrometheusApi
-from mcp_servers.prometheus.values import Series
 from opswarm.errors import NotFound
 
 _AT_ONCE = 4

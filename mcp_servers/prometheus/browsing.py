@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mcp_servers.prometheus import arguments, times
-from mcp_servers.prometheus.api import MOST_SERIES, Clock, PrometheusApi
-from mcp_servers.prometheus.arguments import Cursor, Limit
-from mcp_servers.prometheus.pages import paged
-from mcp_servers.prometheus.promql import labels_text, query_text
+from mcp_servers.observing import arguments, times
+from mcp_servers.observing.arguments import Cursor, Limit
+from mcp_servers.observing.pages import paged
+from mcp_servers.observing.selectors import labels_text, query_text
+from mcp_servers.observing.times import Clock
+from mcp_servers.prometheus.api import MOST_SERIES, PrometheusApi
 from opswarm.errors import InvalidInput, NotFound, OpswarmError
 from opswarm.mcp.text import one_line
 from opswarm.mcp.tools import ToolOutput

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mcp_servers.prometheus.promql import is_plain_label, wrapped
-from mcp_servers.prometheus.times import spelt
+from mcp_servers.observing.selectors import is_plain_label, wrapped
+from mcp_servers.observing.times import spelt
 from opswarm.mcp.text import cell, one_line
 from opswarm.mcp.tools import ToolOutput
 

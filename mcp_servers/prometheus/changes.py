@@ -10,13 +10,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mcp_servers.prometheus import arguments, times
-from mcp_servers.prometheus.api import Clock, PrometheusApi
-from mcp_servers.prometheus.arguments import Limit, Namespace
+from mcp_servers.observing import arguments, times
+from mcp_servers.observing.arguments import Limit, Namespace
+from mcp_servers.observing.selectors import labels_text, where
+from mcp_servers.observing.times import Clock, spelt, stamp
+from mcp_servers.observing.values import Series, cores, number, percent, size
+from mcp_servers.prometheus.api import PrometheusApi
 from mcp_servers.prometheus.asking import ask, there
-from mcp_servers.prometheus.promql import labels_text, where
-from mcp_servers.prometheus.times import spelt, stamp
-from mcp_servers.prometheus.values import Series, cores, number, percent, size
 from opswarm.errors import InvalidInput, NotFound
 from opswarm.mcp.text import fit_lines, fitting, table
 from opswarm.mcp.tools import ToolOutput

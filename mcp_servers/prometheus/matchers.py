@@ -9,8 +9,8 @@ from typing import Any
 
 import re2
 
-from mcp_servers.prometheus.arguments import shown
-from mcp_servers.prometheus.promql import quoted
+from mcp_servers.observing.arguments import shown
+from mcp_servers.observing.selectors import quoted
 from opswarm.errors import InvalidInput
 
 MOST = 20

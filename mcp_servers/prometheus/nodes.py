@@ -10,14 +10,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mcp_servers.prometheus import arguments, times
-from mcp_servers.prometheus.api import Clock, PrometheusApi
-from mcp_servers.prometheus.arguments import Limit
+from mcp_servers.observing import arguments, times
+from mcp_servers.observing.arguments import Limit
+from mcp_servers.observing.selectors import selector, where
+from mcp_servers.observing.times import Clock, stamp
+from mcp_servers.observing.values import Series, finite, number, percent, size
+from mcp_servers.prometheus.api import PrometheusApi
 from mcp_servers.prometheus.asking import ask, by_labels, missing, refuse_missing
-from mcp_servers.prometheus.promql import selector, where
 from mcp_servers.prometheus.queries import Time
-from mcp_servers.prometheus.times import stamp
-from mcp_servers.prometheus.values import Series, finite, number, percent, size
 from opswarm.errors import NotFound
 from opswarm.mcp.text import fit_lines, one_line, table
 from opswarm.mcp.tools import ToolOutput

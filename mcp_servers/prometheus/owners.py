@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mcp_servers.observing.selectors import literal, selector, where
+from mcp_servers.observing.values import Series
 from mcp_servers.prometheus.api import PrometheusApi
 from mcp_servers.prometheus.asking import ask, missing
-from mcp_servers.prometheus.promql import literal, selector, where
-from mcp_servers.prometheus.values import Series
 from opswarm.errors import NotFound
 from opswarm.mcp.text import one_line
 

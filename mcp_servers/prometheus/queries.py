@@ -11,13 +11,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mcp_servers.prometheus import arguments, times
-from mcp_servers.prometheus.api import Clock, PrometheusApi
+from mcp_servers.observing import arguments, times
+from mcp_servers.observing.connection import TooLarge
+from mcp_servers.observing.selectors import labels_text, query_text, wrapped
+from mcp_servers.observing.times import MOST_POINTS, Clock, spelt, stamp
+from mcp_servers.observing.values import Point, Result, Series, finite, number
+from mcp_servers.prometheus.api import PrometheusApi
 from mcp_servers.prometheus.cardinality import oversized, uncounted
-from mcp_servers.prometheus.connection import TooLarge
-from mcp_servers.prometheus.promql import labels_text, query_text, wrapped
-from mcp_servers.prometheus.times import MOST_POINTS, spelt, stamp
-from mcp_servers.prometheus.values import Point, Result, Series, finite, number
 from opswarm.errors import OpswarmError
 from opswarm.mcp.text import TEXT_LIMIT, one_line
 from opswarm.mcp.tools import ToolOutput
@@ -47,7 +47,7 @@ class Queries:
     ) -> ToolOutput:
         """Evaluate PromQL at one time."""
         arguments.limited(limit)
-        text, at = query_text(query), times.moment(time, self._clock(), "time")
+        text, at = query_text(query, example="up == 0"), times.moment(time, self._clock(), "time")
         try:
             result = await self._api.query(text, at)
         except TooLarge:
@@ -83,7 +83,7 @@ class Queries:
     ) -> ToolOutput:
         """Evaluate PromQL over a range of time."""
         arguments.limited(limit)
-        text = query_text(query)
+        text = query_text(query, example="up == 0")
         first, last = times.span(start, end, self._clock())
         least = times.least_step(last - first)
         asked = times.duration(step, "step") if step.strip() else least

@@ -8,13 +8,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
 
+from mcp_servers.observing.connection import connection
+from mcp_servers.observing.times import Clock
 from mcp_servers.prometheus.actions.silences import Silences
 from mcp_servers.prometheus.alerting import Alerting
 from mcp_servers.prometheus.alertmanager import AlertmanagerApi
-from mcp_servers.prometheus.api import Clock, PrometheusApi
+from mcp_servers.prometheus.api import PrometheusApi
 from mcp_servers.prometheus.browsing import Browsing
 from mcp_servers.prometheus.changes import Changes
-from mcp_servers.prometheus.connection import connection
 from mcp_servers.prometheus.nodes import Nodes
 from mcp_servers.prometheus.queries import Queries
 from mcp_servers.prometheus.settings import Backends

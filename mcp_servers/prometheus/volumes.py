@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mcp_servers.prometheus import arguments
-from mcp_servers.prometheus.api import Clock, PrometheusApi
-from mcp_servers.prometheus.arguments import Limit, Namespace
+from mcp_servers.observing import arguments
+from mcp_servers.observing.arguments import Limit, Namespace
+from mcp_servers.observing.selectors import selector
+from mcp_servers.observing.times import Clock, day, spelt
+from mcp_servers.observing.values import finite, percent, share, size
+from mcp_servers.prometheus.api import PrometheusApi
 from mcp_servers.prometheus.asking import ask, by_labels, missing, refuse_missing
-from mcp_servers.prometheus.promql import selector
-from mcp_servers.prometheus.times import day, spelt
-from mcp_servers.prometheus.values import finite, percent, share, size
 from mcp_servers.prometheus.workloads import window
 from opswarm.mcp.text import fit_lines, fitting, table
 from opswarm.mcp.tools import ToolOutput

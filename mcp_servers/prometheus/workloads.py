@@ -10,14 +10,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mcp_servers.prometheus import arguments, times
-from mcp_servers.prometheus.api import Clock, PrometheusApi
-from mcp_servers.prometheus.arguments import Limit, Namespace
+from mcp_servers.observing import arguments, times
+from mcp_servers.observing.arguments import Limit, Namespace
+from mcp_servers.observing.selectors import selector
+from mcp_servers.observing.times import Clock, spelt
+from mcp_servers.observing.values import Series, cores, finite, number, percent, share, size
+from mcp_servers.prometheus.api import PrometheusApi
 from mcp_servers.prometheus.asking import ask, by_labels, missing, refuse_missing
 from mcp_servers.prometheus.owners import Pods, by_container, pods_of
-from mcp_servers.prometheus.promql import selector
-from mcp_servers.prometheus.times import spelt
-from mcp_servers.prometheus.values import Series, cores, finite, number, percent, share, size
 from opswarm.errors import InvalidInput
 from opswarm.mcp.text import duration, fit_lines, fitting, table
 from opswarm.mcp.tools import ToolOutput

@@ -1,14 +1,18 @@
-"""Times and durations in the spellings that people and Prometheus use, and the steps of a range."""
+"""Times and durations in the spellings that people and query languages use, and the steps of a range."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from opswarm.errors import InvalidInput
 from opswarm.guard.untrusted import cap_bytes
 from opswarm.mcp.text import one_line
+
+Clock = Callable[[], float]
+"""Unix seconds."""
 
 MOST_POINTS = 100
 """Of one series in a range."""
@@ -95,7 +99,7 @@ def day(seconds: float) -> str:
 
 
 def spelt(seconds: float) -> str:
-    """A duration as Prometheus writes it: `1h30m`; whole milliseconds."""
+    """A duration as PromQL and LogQL write it: `1h30m`; whole milliseconds."""
     left = round(seconds * 1_000)
     parts = []
     for unit in ("w", "d", "h", "m", "s", "ms"):

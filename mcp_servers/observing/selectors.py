@@ -1,4 +1,4 @@
-"""Writing PromQL from a caller's words: they only ever become label values, whole and escaped."""
+"""Selectors of PromQL and LogQL from a caller's words: they only ever become label values, whole and escaped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def is_plain_label(name: str) -> bool:
 
 
 def quoted(value: str) -> str:
-    """`value` as a double-quoted PromQL string, whatever it holds. Raises `InvalidInput` for half characters."""
+    """`value` as a double-quoted string of a query, whatever it holds. Raises `InvalidInput` for half characters."""
     if len(value) > _LONGEST_VALUE:
         raise InvalidInput(f"A name is longer than {_LONGEST_VALUE} characters.")
     if any("\ud800" <= c <= "\udfff" for c in value):
@@ -46,10 +46,10 @@ def where(metric: str, matchers: Mapping[str, tuple[str, str]]) -> str:
     return f"{metric}{{{','.join(f'{name}{op}{quoted(value)}' for name, (op, value) in matchers.items())}}}"
 
 
-def query_text(text: str, field: str = "query") -> str:
-    """A caller's PromQL, as it is. Raises `InvalidInput` for what can't be one."""
+def query_text(text: str, field: str = "query", *, example: str = "") -> str:
+    """A caller's own query, as it is. Raises `InvalidInput` for what can't be one."""
     if not text.strip():
-        raise InvalidInput(f"{field} is empty.", hint="Write PromQL, such as up == 0.")
+        raise InvalidInput(f"{field} is empty.", hint=f"Write it like {example}." if example else "")
     if len(text) > MOST_QUERY:
         raise InvalidInput(f"{field} is longer than {MOST_QUERY} characters.")
     if any("\ud800" <= c <= "\udfff" for c in text):
@@ -64,7 +64,7 @@ def wrapped(before: str, query: str, after: str) -> str:
 
 
 def labels_text(labels: Mapping[str, str], *, without: Mapping[str, str] | None = None) -> str:
-    """A series as PromQL writes it, on one line. Names that are not plain are quoted, as of Prometheus 3."""
+    """A series as a query writes it, on one line. Names that are not plain are quoted, as PromQL has it."""
     left = {k: v for k, v in labels.items() if k not in (without or {})}
     metric = left.pop("__name__", "")
     parts = [f"{_name(k)}={quoted(one_line(v)[:_LONGEST_VALUE])}" for k, v in sorted(left.items())]

@@ -1,4 +1,7 @@
-"""What Prometheus's API says: the data of a success, and every failure as an error a person can act on."""
+"""What such an API answers: the data of a success, and every failure as an error a person can act on.
+
+Success and failure come in the envelope `{"status": …}` that the stores of metrics and of logs share.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from mcp_servers.prometheus.connection import Reply
+from mcp_servers.observing.connection import Reply
 from opswarm.errors import (
     DeadlineExceeded,
     InvalidInput,
@@ -28,7 +31,7 @@ _MOST_WARNINGS = 5
 _POSITION = re.compile(r"(?:^|[\s:])(\d{1,6}):(\d{1,6}): parse error: ")
 _AROUND = 60
 _TOO_MUCH = ("too many samples", "exceeded maximum resolution", "max-series", "too many series", "limit")
-_NO_PAGE = "It is no such API, or the url lacks its path prefix (as in http://host/prometheus)."
+_NO_PAGE = "It is no such API, or the url lacks its path prefix (as in http://host/prefix)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def as_json(reply: Reply, name: str) -> Any:
 
 
 def success(reply: Reply, name: str, query: str = "") -> Success:
-    """The data of a successful answer. Raises the `OpswarmError` of any other; `query` is what was asked, if PromQL."""
+    """The data of a successful answer. Raises the `OpswarmError` of any other; `query` is a query that was asked."""
     refuse_status(reply, name)
     body = as_json(reply, name) if reply.status < 300 else _try_json(reply)
     if isinstance(body, dict) and body.get("status") == "success" and reply.status < 300:
@@ -101,7 +104,7 @@ def plain_failure(reply: Reply, name: str) -> OpswarmError:
 
 
 def _said(kind: str, text: str, status: int, name: str, query: str) -> OpswarmError:
-    """The API's own error, by its type (Prometheus's words; VictoriaMetrics gives the HTTP status instead)."""
+    """The API's own error, by its type; some give the HTTP status instead."""
     line = _line(text) or f"HTTP {status}"
     if query and (found := _POSITION.search(text)):
         return InvalidInput(_pointed(query, int(found[1]), int(found[2]), _line(text[found.end() :])))
@@ -117,7 +120,7 @@ def _said(kind: str, text: str, status: int, name: str, query: str) -> OpswarmEr
 
 
 def _pointed(query: str, line: int, column: int, why: str) -> str:
-    """A parse error with the place under a caret. `column` counts bytes from 1, as Prometheus does."""
+    """A parse error with the place under a caret. `column` counts bytes from 1."""
     lines = query.split("\n")
     text = lines[line - 1] if 1 <= line <= len(lines) else ""
     at = len(text.encode("utf-8", errors="replace")[: max(0, column - 1)].decode("utf-8", errors="ignore"))

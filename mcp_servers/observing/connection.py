@@ -1,4 +1,4 @@
-"""One HTTP API of Prometheus's family over httpx: who asks, for how long, and how much is read of the answer.
+"""One HTTP API of a store of metrics, logs or alerts: who asks, for how long, and how much is read of the answer.
 
 The clients that exist on PyPI are synchronous, or know nothing of tenants, streaming or deadlines, and wrap what is a
 handful of GET requests. No redirect is followed, no proxy used, and nothing is unpacked.
