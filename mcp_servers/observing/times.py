@@ -18,10 +18,10 @@ MOST_POINTS = 100
 """Of one series in a range."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0, "y": 31_536_000.0}
-_PART = re.compile(r"(\d{1,12})(ms|[smhdwy])")
-_DURATION = re.compile(r"(?:\d{1,12}(?:ms|[smhdwy]))+")
+_PART = re.compile(r"(\d{1,12})(ms|[smhdwy])", re.ASCII)
+_DURATION = re.compile(r"(?:\d{1,12}(?:ms|[smhdwy]))+", re.ASCII)
 _AGO = re.compile(r"-\s*(?P<minus>\S+)|(?P<ago>\S+)\s+ago|now\s*-\s*(?P<now>\S+)")
-_NUMBER = re.compile(r"\d{1,13}(?:\.\d{1,9})?")
+_NUMBER = re.compile(r"\d{1,13}(?:\.\d{1,9})?", re.ASCII)
 _MILLISECONDS = 100_000_000_000
 _LATEST = 253_402_300_799.0
 _STEPS = (
@@ -66,7 +66,7 @@ def moment(text: str, now: float, field: str) -> float:
     except (ValueError, OverflowError) as error:
         raise InvalidInput(f"{field}: {_shown(text)} is not a time.", hint=_SPELLINGS) from error
     if not 0 <= seconds <= _LATEST:
-        raise InvalidInput(f"{field}: {_shown(text)} is before 1970.")
+        raise InvalidInput(f"{field}: {_shown(text)} is before 1970.", hint=_SPELLINGS)
     return seconds
 
 

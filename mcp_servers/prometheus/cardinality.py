@@ -47,10 +47,11 @@ def oversized(
     return ToolOutput("\n".join(lines), data)
 
 
-def uncounted(query: str, count: str) -> ToolOutput:
-    """The same where not even the labels could be read. `count` is how many series there are, or "?"."""
+def uncounted(query: str, count: int | None) -> ToolOutput:
+    """The same where not even the labels could be read. `count` is how many series there are, if that is known."""
     rewrite = wrapped("topk(10, ", query, ")")
-    text = f"{count} series: more bytes than are read of one answer, so none is shown. Ask instead:\n  {rewrite}"
+    told = "An unknown number of" if count is None else str(count)
+    text = f"{told} series: more bytes than are read of one answer, so none is shown. Ask instead:\n  {rewrite}"
     return ToolOutput(text, {"oversized": True, "series": count, "rewrites": [rewrite]})
 
 

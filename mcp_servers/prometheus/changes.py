@@ -97,6 +97,8 @@ class Jump:
     after: float
     before_told: str
     after_told: str
+    events: bool = False
+    """Whether it counts what happened, so that none is no fall."""
 
     @property
     def weight(self) -> float:
@@ -107,9 +109,9 @@ class Jump:
     @property
     def told(self) -> str:
         if self.before == 0:
-            return "new"
+            return "only after" if self.events else "new"
         if self.after == 0:
-            return "gone"
+            return "only before" if self.events else "gone"
         factor = self.after / self.before
         return f"x{factor:.1f}" if factor >= 1 else f"/{1 / factor:.1f}"
 
@@ -179,5 +181,6 @@ def _jumps(signal: Signal, before: Sequence[Series], after: Sequence[Series]) ->
         was, is_now = (v if math.isfinite(v) else 0.0 for v in (first.get(labels, 0.0), second.get(labels, 0.0)))
         low, high = sorted((abs(was), abs(is_now)))
         if abs(is_now - was) >= signal.least and high >= low * _FACTOR:
-            found.append(Jump(signal.name, labels[1:-1], was, is_now, signal.told(was), signal.told(is_now)))
+            told = signal.told(was), signal.told(is_now)
+            found.append(Jump(signal.name, labels[1:-1], was, is_now, *told, signal.how in ("rises", "changes")))
     return found

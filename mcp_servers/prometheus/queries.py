@@ -108,10 +108,10 @@ class Queries:
     async def _too_large(self, query: str, at: float) -> ToolOutput:
         try:
             found = await self._api.query(wrapped("count(", query, ")"), at)
-            count = str(found.series[0].last) if found.series else "?"
         except OpswarmError:
-            count = "?"  # Of a range vector there is no count; that it is too large is said all the same.
-        return uncounted(query, count)
+            return uncounted(query, None)  # Of a range vector there is no count; that it is too large is said still.
+        counted = [s.last.value for s in found.series if math.isfinite(s.last.value)]
+        return uncounted(query, round(counted[0]) if counted else None)
 
     async def _absent(self, query: str, at: float) -> list[str]:
         """Which of the metrics that a query names have no series at that time."""

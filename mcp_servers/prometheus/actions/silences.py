@@ -81,11 +81,15 @@ class Silences:
             if other.state in ("active", "pending") and set(other.matchers) == set(chosen):
                 raise Conflict(f"The silence {other.id} mutes the same, until {stamp(other.ends)}.")
         told = ", ".join(str(m) for m in chosen)
+        facts = [f"Why: {why}"]
+        if not any(m.name == "namespace" and m.narrows for m in chosen):
+            facts.append("It names no namespace, so it can mute alerts of protected ones too.")
+        facts += _listed(muted, "It mutes now", "It mutes nothing that fires now.")
         return Plan(
             f"Silence alerts with {told} for {spelt(seconds)}.",
             _touches(chosen, muted),
             _risk(chosen, muted, seconds),
-            "\n".join([f"Why: {why}", *_listed(muted, "It mutes now", "It mutes nothing that fires now.")]),
+            "\n".join(facts),
             {"matchers": [str(m) for m in chosen], "seconds": seconds, "comment": why},
         )
 
@@ -101,14 +105,11 @@ class Silences:
         muted = [a for a in await self._api.alerts() if id in a.silenced_by]
         ours = silence.created_by == AUTHOR
         facts = [f"By {silence.created_by}: {silence.comment}", f"It would end by itself at {stamp(silence.ends)}."]
-        facts += _listed(muted, "These are notified about again", "Nothing that fires is muted by it.")
         return Plan(
             f"End the silence {id} of alerts with {silence}.",
             (),
             Risk.SAFE if ours else Risk.RISKY,
-            "\n".join(
-                [*facts, *_listed(muted, "These are notified about again", "Nothing that fires is muted by it.")]
-            ),
+            "\n".join([*facts, *_listed(muted, "Notified about again", "Nothing that fires is muted by it.")]),
             {"id": id, "ends": silence.ends},
         )
 
