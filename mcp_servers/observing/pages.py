@@ -28,15 +28,17 @@ def paged(
     notes: Sequence[str] = (),
     cut: bool = False,
     extra: Mapping[str, Any] | None = None,
+    last: int = 120,
 ) -> ToolOutput:
     """Rows of `items` from `cursor` on, under `title` and above `notes`.
 
     What is left out is said as "N of M", with the cursor of the next page. `cut` is whether the backend had more than
-    `items`. The data has `items`, `total`, `cursor` ("" at the end) and what `extra` has.
+    `items`, `last` the most characters of a cell in the last column. The data has `items`, `total`, `cursor` ("" at the
+    end) and what `extra` has.
     """
     first = min(arguments.after(cursor), len(items))
     chosen = items[first : first + limit]
-    lines = table(header, [row(item) for item in chosen])
+    lines = table(header, [row(item) for item in chosen], last=last)
     room = TEXT_LIMIT - _ROOM_FOR_NOTES - len(title.encode())
     shown = max(min(len(chosen), 1), fitting(lines, room) - 1)
     end = first + shown

@@ -53,6 +53,11 @@ class Signal:
         return f"{gather} by ({self.by}) ({function}({over}))"
 
 
+def _whole(value: float) -> str:
+    """An increase is extrapolated to the ends of its window; what it counts is whole."""
+    return number(round(value)) if math.isfinite(value) else number(value)
+
+
 _CONTAINERS = (("container", "!~", "|POD"),)
 _FAILED = (("code", "=~", "5.."),)
 _NOT_FOUND = (("rcode", "!=", "NOERROR"),)
@@ -63,10 +68,10 @@ SIGNALS: tuple[Signal, ...] = (
     Signal("memory", "container_memory_working_set_bytes", "mean", "namespace, container", 64e6, size, _CONTAINERS),
     Signal("CPU throttling", "container_cpu_cfs_throttled_seconds_total", "rate", "namespace, container", 0.05, number,
            _CONTAINERS),
-    Signal("OOM kills", "container_oom_events_total", "rises", "namespace, container", 0.5, number, _CONTAINERS),
+    Signal("OOM kills", "container_oom_events_total", "rises", "namespace, container", 0.5, _whole, _CONTAINERS),
     Signal("network in", "container_network_receive_bytes_total", "rate", "namespace", 1e6, size),
     Signal("network out", "container_network_transmit_bytes_total", "rate", "namespace", 1e6, size),
-    Signal("restarts", "kube_pod_container_status_restarts_total", "rises", "namespace, container", 0.5),
+    Signal("restarts", "kube_pod_container_status_restarts_total", "rises", "namespace, container", 0.5, _whole),
     Signal("rollouts", "kube_deployment_status_observed_generation", "changes", "namespace, deployment", 0.5),
     Signal("rollouts", "kube_statefulset_status_observed_generation", "changes", "namespace, statefulset", 0.5),
     Signal("config changes", "kube_configmap_metadata_resource_version", "changes", "namespace, configmap", 0.5),

@@ -10,7 +10,7 @@ from typing import Any
 import re2
 
 from mcp_servers.observing.arguments import shown
-from mcp_servers.observing.selectors import quoted
+from mcp_servers.observing.selectors import is_plain_label, quoted
 from opswarm.errors import InvalidInput
 
 MOST = 20
@@ -50,7 +50,8 @@ class Matcher:
     value: str
 
     def __str__(self) -> str:
-        return f"{self.name}{self.op}{quoted(self.value)}"
+        name = self.name if is_plain_label(self.name) else quoted(self.name)
+        return f"{name}{self.op}{quoted(self.value)}"
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         value = labels.get(self.name, "")
@@ -91,7 +92,7 @@ def parsed(text: str, field: str = "matchers") -> Matcher:
         if inner is None:
             raise InvalidInput(f"{field}: the quotes of {shown(text)} do not match.", hint="One matcher each.")
         value = _unescaped(inner[1])
-    elif re.search(r"[\s\"{},]", value):
+    elif re.search(r"^[=~]|[\s\"{},]", value):
         raise InvalidInput(f"{field}: the value of {shown(text)} needs quotes.", hint="One matcher each.")
     name = found["name"]
     matcher = Matcher(_unescaped(name[1:-1]) if name.startswith('"') else name, found["op"], value)

@@ -75,6 +75,7 @@ class Watching:
             ),
             lambda r: r,
             what="rules", advice="keyword, kind or state", limit=limit, cursor=cursor, title=title, notes=found.notes,
+            last=_LONGEST,
         )  # fmt: skip
 
     async def alerts_list(
@@ -144,7 +145,7 @@ class Watching:
                 t["error"] or "-",
             ),
             lambda t: t,
-            what="targets", advice="health or keyword", limit=limit, cursor=cursor, title=title,
+            what="targets", advice="health or keyword", limit=limit, cursor=cursor, title=title, last=_LONGEST,
         )  # fmt: skip
 
 

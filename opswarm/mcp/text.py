@@ -24,9 +24,9 @@ def duration(seconds: float) -> str:
     return f"{seconds // 86400}d"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Aligned lines, the header first; every cell on one line and capped."""
-    cells = [list(header), *([cell(c) for c in row] for row in rows)]
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, last: int = _CELL) -> list[str]:
+    """Aligned lines, the header first; every cell on one line and capped, those of the last column at `last`."""
+    cells = [list(header), *([*(cell(c) for c in row[:-1]), cell(row[-1], last)] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
 
@@ -36,10 +36,10 @@ def one_line(value: str) -> str:
     return " ".join(clean(value).split())
 
 
-def cell(value: str) -> str:
-    """One cell of a table: on one line, 120 characters at most."""
+def cell(value: str, most: int = _CELL) -> str:
+    """One cell of a table: on one line, `most` characters at most."""
     text = one_line(value)
-    return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def fitting(lines: Sequence[str], limit: int = TEXT_LIMIT) -> int:

@@ -58,10 +58,13 @@ def _wait(process: subprocess.Popen[bytes], ready: str, log: Path) -> None:
 
 
 @contextmanager
-def prometheus(home: Path, config: str = "", *, filled: bool = False, prefix: str = "") -> Iterator[str]:
+def prometheus(
+    home: Path, config: str = "", *, rules: str = "", filled: bool = False, prefix: str = "", port: int = 0
+) -> Iterator[str]:
     """The base URL of a Prometheus, with what `history` tells if it is `filled`."""
     home.mkdir(parents=True)
-    data, port = home / "data", free_port()
+    data, port = home / "data", port or free_port()
+    (home / "rules.yml").write_text(rules)
     if filled:
         text = home / "history.om"
         with text.open("w") as file:
@@ -73,7 +76,7 @@ def prometheus(home: Path, config: str = "", *, filled: bool = False, prefix: st
     command = [
         "prometheus", f"--config.file={home / 'prometheus.yml'}", f"--storage.tsdb.path={data}",
         f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.retention.time=100y", "--log.level=warn",
-        f"--web.external-url={url}", "--query.lookback-delta=5m",
+        f"--web.external-url={url}", "--rules.alert.resend-delay=1s",
     ]  # fmt: skip
     with running(command, f"{url}/-/ready", home / "log"):
         yield url
