@@ -8,7 +8,8 @@ OpswarmError                 a sentence for a person, and what to do next
  ├─ Unauthenticated          no proof of who is calling, or a bad one
  ├─ PermissionDenied         we know who is calling, and they may not; `rule` names what says so, or ""
  ├─ NotFound                 the named thing is not there
- ├─ Conflict                 it was done or answered already, or is being done
+ ├─ Conflict                 it was done or answered already
+ │   └─ UnderWay             it is being done at this moment
  ├─ LimitExceeded            a size or a count was reached
  │   └─ BudgetExceeded       the tokens or the money for a task or a day are spent
  ├─ DeadlineExceeded         a wait ended before the answer came
@@ -83,6 +84,10 @@ class NotFound(OpswarmError):
 
 class Conflict(OpswarmError):
     code = "conflict"
+
+
+class UnderWay(Conflict):
+    code = "under_way"
 
 
 class LimitExceeded(OpswarmError):

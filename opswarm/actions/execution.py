@@ -18,9 +18,10 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
+from opswarm.actions import records
 from opswarm.actions.action import Action, Done, Happened, Intent, Verification
 from opswarm.actions.records import LEASE_SECONDS, Outcome, Record, Records, Status
-from opswarm.errors import Conflict, DeadlineExceeded, InvalidInput, OpswarmError, Unavailable
+from opswarm.errors import Conflict, DeadlineExceeded, InvalidInput, OpswarmError, Unavailable, UnderWay
 from opswarm.guard.redaction import redact_value
 from opswarm.store.database import Database
 
@@ -31,6 +32,8 @@ _PROBE_SECONDS = 20.0
 _CLOSE_SECONDS = 2.0
 _RENEW_SECONDS = LEASE_SECONDS / 3
 _POLL_SECONDS = 0.5
+_OURS = 0.8
+"""After this part of a lease that could not be renewed the action is broken off: before another process may take it."""
 
 Told = Callable[[str, Outcome, float], Awaitable[None]]
 """Told what happens: `executing`, `executed`, `failed`, `unknown`, `verified` or `not_verified`, and the seconds it
@@ -72,26 +75,50 @@ class Executions:
         _same(record.call, call)
         return None if record.status is Status.EXECUTING else await self._again(record)
 
+    async def became(self, action: Action, key: str, call: str, told: Told) -> Outcome | None:
+        """What became of `key`: as `known`, but what is being done is waited for, and of what was broken off the world
+        is asked. None where it was never begun, or not done. Raises as `known` does, and `Conflict`.
+
+        To be asked before the same is planned again: once it is done, the world may not let itself be planned on.
+        """
+        self._waiting[key] += 1
+        try:
+            if (running := self._running.get(key)) is not None:
+                task, theirs = running
+                _same(theirs, call)
+                known = await asyncio.shield(task)
+                return replace(known, again=True) if known is not None else None
+            record = await self._records.get(key)
+            if record is None:
+                return None
+            _same(record.call, call)
+            known = await self.settle(action, key, told)
+            return replace(known, again=True) if known is not None else None
+        finally:
+            self._waiting[key] -= 1
+            self._waiting += Counter()
+
     async def unsettled(self, call: str, key: str) -> str:
         """Why a person has to look before the call with this hash is done under `key`, or "".
 
-        Within a day the same was begun under another key, and what became of it is not known, or was told to nobody.
-        Raises `Conflict` while it is being done.
+        Within a day the same was begun under another key, and what became of it is not known, or was told to nobody;
+        and it was not done since, in somebody's hearing. Raises `Conflict` while it is being done.
         """
         if any(theirs == call and other != key for other, (_, theirs) in self._running.items()):
             raise _at_it()
-        last = await self._records.newest(call, self._clock() - _DAY)
-        if last is None or last.intent.key == key:
-            return ""
-        when = time.strftime("%H:%M:%S UTC", time.gmtime(last.started))
-        if last.status is Status.EXECUTING:
-            if not self._is_dead(last):
-                raise _at_it()
-            return f"The same was begun at {when} and broken off, and it is not known whether it was done."
-        if last.status is Status.UNKNOWN:
-            return f"The same was tried at {when}, and it is not known whether it was done."
-        if last.status is Status.DONE and not last.heard:
-            return f"The same was done at {when}, and whoever asked for it did not hear so."
+        for last in await self._records.newest(call, self._clock() - _DAY):
+            if last.intent.key == key:
+                continue
+            when = time.strftime("%H:%M:%S UTC", time.gmtime(last.started))
+            if last.status is Status.EXECUTING:
+                if not self._is_dead(last):
+                    raise _at_it()
+                return f"The same was begun at {when} and broken off, and it is not known whether it was done."
+            if last.status is Status.UNKNOWN:
+                return f"The same was tried at {when}, and it is not known whether it was done."
+            if last.status is Status.DONE:
+                told = f"The same was done at {when}, and whoever asked for it did not hear so."
+                return "" if last.heard else told
         return ""
 
     async def do(self, action: Action, intent: Intent, call: str, told: Told) -> Outcome:
@@ -196,24 +223,25 @@ class Executions:
                 if dead and await self._records.take(record):
                     return await self._gone_on(action, record.intent, intent, told)
             await _wait_until(give_up)
-        async with self._held(intent.key):
-            return await self._perform(action, intent, told)
+        async with self._held(intent.key) as lease:
+            return await self._perform(action, intent, told, lease)
 
     async def _gone_on(self, action: Action, before: Intent, intent: Intent, told: Told) -> Outcome:
-        async with self._held(intent.key):
+        async with self._held(intent.key) as lease:
             known = await self._seen(action, before, told)
             if known is not None:
                 return replace(known, again=True)
             if not await self._records.renew(intent.key, intent):
                 raise _at_it()
-            return await self._perform(action, intent, told)
+            return await self._perform(action, intent, told, lease)
 
     @asynccontextmanager
-    async def _held(self, key: str) -> AsyncIterator[None]:
+    async def _held(self, key: str) -> AsyncIterator[_Lease]:
         """While it runs, other processes can see that this one is at the action; broken off, it is let go of."""
-        renewing = asyncio.create_task(self._renew(key))
+        lease = _Lease()
+        renewing = asyncio.create_task(self._renew(key, lease))
         try:
-            yield
+            yield lease
         except BaseException:
             # Shielded: whoever stops the server waits for it, and only a moment.
             with suppress(Unavailable):
@@ -223,14 +251,22 @@ class Executions:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
 
-    async def _renew(self, key: str) -> None:
+    async def _renew(self, key: str, lease: _Lease) -> None:
+        """Says again and again that this process is alive; when that can't be said in time, another may be at it."""
+        last = time.monotonic()
         while True:
             await asyncio.sleep(_RENEW_SECONDS)
+            began = time.monotonic()
+            left = last + _OURS * records.LEASE_SECONDS - began
             try:
-                if not await self._records.renew(key):
-                    return
-            except Unavailable as error:
+                async with asyncio.timeout(max(left, 0.01)):
+                    if not await self._records.renew(key):
+                        return lease.lose()
+                last = began
+            except (Unavailable, TimeoutError) as error:
                 log.warning("that the action %s is being done could not be written: %s", key, error)
+                if began - last + _RENEW_SECONDS > _OURS * records.LEASE_SECONDS:
+                    return lease.lose()
 
     def _is_dead(self, record: Record) -> bool:
         """Whether nobody is at what is still under way there."""
@@ -248,7 +284,7 @@ class Executions:
             return await self._done(action, intent, done, told, 0.0)
         return await self._unknown(intent, why, told, 0.0)
 
-    async def _perform(self, action: Action, intent: Intent, told: Told) -> Outcome:
+    async def _perform(self, action: Action, intent: Intent, told: Told, lease: _Lease) -> Outcome:
         started = time.monotonic()
         try:
             await told("executing", Outcome(Status.EXECUTING, ""), 0.0)
@@ -259,7 +295,10 @@ class Executions:
             raise
         try:
             async with asyncio.timeout(action.seconds):
-                done = await action.perform(intent)
+                done = await lease.holding(action.perform(intent))
+        except _Lost:
+            why = "This server could not say any more that it is at it, so it broke it off."
+            return await self._unknown(intent, why, told, time.monotonic() - started)
         except Exception as error:  # Whatever broke, the world is asked what became of it.
             if not isinstance(error, OpswarmError | TimeoutError):
                 log.exception("the action %s broke", intent.tool)
@@ -342,6 +381,33 @@ class Executions:
         return replace(record.outcome, again=True)
 
 
+class _Lost(Exception):
+    """Another process may be at the action by now."""
+
+
+class _Lease:
+    """Whether this process still has an action to itself."""
+
+    def __init__(self) -> None:
+        self._lost = asyncio.Event()
+
+    def lose(self) -> None:
+        self._lost.set()
+
+    async def holding(self, work: Awaitable[Done]) -> Done:
+        """The result of `work`, which is broken off with `_Lost` when the lease is."""
+        doing, losing = asyncio.ensure_future(work), asyncio.create_task(self._lost.wait())
+        try:
+            await asyncio.wait((doing, losing), return_when=asyncio.FIRST_COMPLETED)
+            if doing.done():
+                return doing.result()
+            raise _Lost
+        finally:
+            for task in (doing, losing):
+                task.cancel()
+            await asyncio.gather(doing, losing, return_exceptions=True)
+
+
 def _give_up(action: Action) -> float:
     """How long somebody else's turn at an action is waited for, on the monotonic clock."""
     return time.monotonic() + action.seconds + action.verify_seconds + 2 * LEASE_SECONDS
@@ -368,8 +434,8 @@ def _same(theirs: str, ours: str) -> None:
         )
 
 
-def _at_it() -> Conflict:
-    return Conflict(
+def _at_it() -> UnderWay:
+    return UnderWay(
         "The same is being done at this moment.", hint="Look what came of it in a minute, before you ask for it again."
     )
 

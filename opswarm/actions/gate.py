@@ -160,7 +160,7 @@ class Gate:
         """Takes a person's answer, as a grant. Raises `PermissionDenied` for one that does not count, `NotFound`, and
         `Conflict` for one that comes too late."""
         proposal = await self.proposals.get(id)
-        grant = self._grants.read(token, proposal)
+        grant = self._grants.arrived(token, proposal)
         said = await self.proposals.answer(
             id, grant.state, approver=grant.approver.subject, answer=grant.reason, grant=token
         )
@@ -200,7 +200,7 @@ class Gate:
             # Before anything is looked at: a repeat gives the first result, whatever the world is like by now.
             asked_as = await self.proposals.keyed(attempt.given)
             for key in (attempt.given, asked_as):
-                if key and (known := await self._executions.known(key, call)) is not None:
+                if key and (known := await self._before(key, attempt, action, call, asked)) is not None:
                     return Answer(_told(known), known)
             if asked_as:
                 with suppress(NotFound):  # Who was asked on the spot left nothing but the key.
@@ -209,7 +209,7 @@ class Gate:
             proposal = await self._approved(attempt)
         if proposal is not None:
             attempt = replace(attempt, key=proposal.id)
-            if (known := await self._executions.known(proposal.id, call)) is not None:
+            if (known := await self._before(proposal.id, attempt, action, call, asked)) is not None:
                 return Answer(_told(known), known, proposal)
             if proposal.state not in (State.APPROVED, State.USED):
                 return await self._unanswered(attempt, proposal)
@@ -226,13 +226,27 @@ class Gate:
             return Answer(_previewed(plan, decision), verdict=decision)
         if proposal is not None and content_of(plan) != proposal.content:
             return await self._changed(attempt, action, plan, decision, asked, proposal)
+        why = await self._executions.unsettled(call, attempt.key)
+        if why and (proposal is None or why not in proposal.reason):
+            decision = _unsettled(decision, why)
+            if proposal is not None:  # It was tried since: their yes was to what they knew then.
+                await self.proposals.use(proposal.id, State.STALE)
+                return await self._propose(attempt, plan, decision, asked, changed=True)
         if proposal is not None:
             return await self._execute(attempt, action, plan, decision, call, proposal)
-        if why := await self._executions.unsettled(call, attempt.key):
-            decision = _unsettled(decision, why)
         if decision.outcome is risks.Outcome.NEEDS_APPROVAL:
             return await self._ask(attempt, action, declared, planner, plan, decision, call, asked)
         return await self._execute(attempt, action, plan, decision, call, None)
+
+    async def _before(
+        self, key: str, attempt: Attempt, action: Action, call: str, asked: Asked
+    ) -> Outcome | None:
+        """What became of `key` before this call; what is under way is waited for, unless this is to be a dry run."""
+        if asked.dry_run:
+            return await self._executions.known(key, call)
+        intent = Intent(key, attempt.tool, attempt.arguments)
+        told = self._telling.of(replace(attempt, key=key), intent, proposal=asked.proposal)
+        return await self._executions.became(action, key, call, told)
 
     def _decided(self, attempt: Attempt, declared: Risk, plan: Plan | tuple[()]) -> Decision:
         touches = plan.touches if isinstance(plan, Plan) else ()
@@ -327,7 +341,8 @@ class Gate:
         await self._control.check_action()
         fresh = await _shown(planner)
         self._decided(attempt, declared, fresh).raise_for_denial()
-        if content_of(fresh) != proposal.content:
+        why = await self._executions.unsettled(call, attempt.key)
+        if content_of(fresh) != proposal.content or (why and why not in proposal.reason):
             raise PermissionDenied(
                 "The world has changed since you were asked.", hint="Ask for it again.", rule="approval.stale"
             )
@@ -385,6 +400,7 @@ class Gate:
         intent = Intent(attempt.key, attempt.tool, attempt.arguments, plan.state)
 
         async def before() -> None:
+            await self._control.check_action()  # First: what a pause keeps from being done costs nothing.
             await self._rates.take(attempt.tool, attempt.principal)
             if proposal is not None and not await self.proposals.use(proposal.id):
                 # Used before: only what was broken off is gone on with, and the world said that it was not done.

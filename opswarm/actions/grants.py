@@ -18,7 +18,10 @@ from opswarm.guard.tokens import SigningKey, Verifier, grant_audience
 from opswarm.guard.untrusted import cap_bytes, clean
 
 GRANT_SECONDS = 900.0
-"""How long after a yes the action may begin: long enough to restart everything in between."""
+"""How long after it was signed an answer is taken."""
+
+KEPT_SECONDS = 86_400.0
+"""How long one that was taken counts: as long as it is tried to go on with the task that waited for it."""
 
 REASON_BYTES = 500
 
@@ -27,11 +30,13 @@ _STATES = {"approve": State.APPROVED, "reject": State.REJECTED}
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A checked answer: who gave it, `State.APPROVED` or `State.REJECTED`, and their reason or ""."""
+    """A checked answer: who gave it, `State.APPROVED` or `State.REJECTED`, their reason or "", and when it was signed
+    (Unix seconds)."""
 
     approver: Principal
     state: State
     reason: str
+    signed: float
 
 
 def sign(key: SigningKey, proposal: Proposal, approver: Principal, *, approve: bool, reason: str = "") -> str:
@@ -51,7 +56,7 @@ def sign(key: SigningKey, proposal: Proposal, approver: Principal, *, approve: b
     }
     # Without the task of the request that carried the answer: it belongs to the proposal.
     person = approver.model_copy(update={"task": ""})
-    return key.mint(person, [grant_audience(proposal.server)], seconds=GRANT_SECONDS, grant=said)
+    return key.mint(person, [grant_audience(proposal.server)], seconds=KEPT_SECONDS, grant=said)
 
 
 class Grants:
@@ -61,6 +66,13 @@ class Grants:
         self._verifier = verifier
         self._audience = grant_audience(server)
         self._clock = clock
+
+    def arrived(self, token: str, proposal: Proposal) -> Grant:
+        """As `read`, of an answer that comes now: it must have been signed a moment ago."""
+        grant = self.read(token, proposal)
+        if grant.signed + GRANT_SECONDS < self._clock():
+            raise _refused("The grant is not valid here: it was signed too long ago.")
+        return grant
 
     def read(self, token: str, proposal: Proposal) -> Grant:
         """The answer that `token` gives to `proposal`. Raises `PermissionDenied` for one that is forged, foreign,
@@ -79,7 +91,7 @@ class Grants:
         state = _STATES.get(str(said.get("answer")))
         if state is None:
             raise _refused("The grant says neither yes nor no.")
-        return Grant(signed.principal, state, str(said.get("reason") or ""))
+        return Grant(signed.principal, state, str(said.get("reason") or ""), float(signed.claims["iat"]))
 
 
 def _refused(why: str) -> PermissionDenied:

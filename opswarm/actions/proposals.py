@@ -150,9 +150,10 @@ class Proposals:
 
     async def propose(self, proposal: Proposal) -> Proposal:
         """Keeps a proposal; or gives the one that waits already for the same call, in the same world, of the same
-        caller. Raises `LimitExceeded` when too many wait."""
+        caller, for the same reason. Raises `LimitExceeded` when too many wait."""
         for other in await self._same(proposal.tool, proposal.arguments, proposal.principal):
-            if other.state is State.WAITING and other.content == proposal.content:
+            same = (other.content, other.rule, other.reason) == (proposal.content, proposal.rule, proposal.reason)
+            if other.state is State.WAITING and same:
                 return other
         waiting = await self.waiting()
         own = sum(_caller(p.principal) == _caller(proposal.principal) for p in waiting)

@@ -104,14 +104,13 @@ class Records:
             )
         )
 
-    async def newest(self, call: str, since: float) -> Record | None:
-        """The newest of this call that was begun after `since` (Unix seconds)."""
-        return _first(
-            await self._database.rows(
-                f"{_SELECT} WHERE server = :server AND call = :call AND started > :since ORDER BY started DESC LIMIT 1",
-                {"server": self._server, "call": call, "since": since},
-            )
+    async def newest(self, call: str, since: float) -> list[Record]:
+        """Those of this call that were begun after `since` (Unix seconds), the newest first."""
+        rows = await self._database.rows(
+            f"{_SELECT} WHERE server = :server AND call = :call AND started > :since ORDER BY started DESC LIMIT 100",
+            {"server": self._server, "call": call, "since": since},
         )
+        return [_record(r) for r in rows]
 
     async def under_way(self, call: str) -> Record | None:
         """The one of this call that is being done, or was broken off."""

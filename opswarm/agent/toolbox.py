@@ -16,6 +16,7 @@ class ToolResult:
     """What a tool call gave: `text` for the model, `data` for code; `ok` is False for an error, which is in `error`
     where it is not the tool's own.
 
+    `later` is whether the server said that the same call may go through later, as while actions are paused.
     With an `approval` nothing was done yet: it is done when the call is made again after a person said yes.
     """
 
@@ -24,6 +25,7 @@ class ToolResult:
     data: dict[str, Any] | None = None
     approval: ApprovalRequest | None = None
     error: OpswarmError | None = None
+    later: bool = False
 
 
 class Toolbox(Protocol):

@@ -275,9 +275,9 @@ class TurnLoop:
             call = pending.call
             yield ToolStarted(call_id=call.id, tool=call.name, arguments=_shown(call))
             result, seconds = await self._call(state, tools, call, proposal=pending.request.id)
-            if isinstance(result.error, Unavailable | DeadlineExceeded):
-                # Whatever was answered, it is not known here: the call waits on.
-                lost = result.error
+            if result.later or isinstance(result.error, Unavailable | DeadlineExceeded):
+                # Whatever was answered, it is not known here, or can't be done now: the call waits on.
+                lost = result.error or Unavailable(_summary(result))
                 state.pending.append(pending)
                 yield ToolFinished(
                     call_id=call.id, tool=call.name, ok=False, summary=_summary(result), seconds=seconds

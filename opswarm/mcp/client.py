@@ -21,7 +21,7 @@ from opswarm.agent.toolbox import ToolResult
 from opswarm.errors import DeadlineExceeded, InvalidInput, OpswarmError, ToolServerDown, Unauthenticated
 from opswarm.fetch import ConnectFailed, Fetcher, FetchFailed
 from opswarm.guard.untrusted import cap_bytes, clean
-from opswarm.mcp.meta import APPROVAL, KEY, PROPOSAL
+from opswarm.mcp.meta import APPROVAL, KEY, LATER, PROPOSAL
 from opswarm.mcp.session import Refused, RpcError, Session, SessionEnded, name_headers
 from opswarm.models.chat import ToolSchema
 from opswarm.telemetry import traceparent
@@ -71,6 +71,7 @@ class _Content(_Wire):
 
 class _Meta(_Wire):
     approval: ApprovalRequest | None = Field(None, alias=APPROVAL)
+    later: bool = Field(False, alias=LATER)
 
 
 class _Called(_Wire):
@@ -179,7 +180,8 @@ class ToolServerClient:
             raise InvalidInput(f"{name} asks for input that nobody can give here.")
         text = "\n".join(c.text for c in called.content if c.type == "text" and c.text is not None)
         approval = called.meta.approval if called.meta else None
-        return ToolResult(text, not called.isError, called.structuredContent, approval)
+        later = bool(called.isError and called.meta and called.meta.later)
+        return ToolResult(text, not called.isError, called.structuredContent, approval, later=later)
 
     async def _ask(
         self, method: str, params: Mapping[str, Any], headers: Mapping[str, str], seconds: float

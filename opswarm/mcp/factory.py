@@ -41,7 +41,15 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from opswarm.actions.gate import Gate
-from opswarm.errors import DeadlineExceeded, InvalidInput, OpswarmError, Unauthenticated, Unavailable
+from opswarm.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    OpswarmError,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+    UnderWay,
+)
 from opswarm.guard import principal as principals
 from opswarm.guard.decision import Call, decide
 from opswarm.guard.policy import Policy
@@ -52,6 +60,7 @@ from opswarm.guard.standing import refused_access
 from opswarm.guard.tokens import AUDIENCE_PERSON, AUDIENCE_TOOLS, Verifier
 from opswarm.guard.untrusted import cap_bytes
 from opswarm.mcp import acting
+from opswarm.mcp.meta import LATER
 from opswarm.mcp.tools import ToolOutput, ToolSpec
 from opswarm.service import error_response
 
@@ -115,14 +124,19 @@ class _GatedTool(Tool):
                 return await super().run(arguments, context, convert_result)
         except OpswarmError as error:
             outcome = error.code
+            if _later(error):
+                return _not_now(redact(str(error)))
             raise ToolError(redact(str(error))) from error
         except TimeoutError as error:
             outcome = DeadlineExceeded.code
-            raise ToolError(
-                f"{self.name} did not finish within {seconds:.0f} s. Narrow the request or try again."
-            ) from error
+            text = f"{self.name} did not finish within {seconds:.0f} s. Narrow the request or try again."
+            if self.spec.action is not None:
+                return _not_now(text)
+            raise ToolError(text) from error
         except ToolError as error:
             outcome, told = _explain(self.name, error)
+            if isinstance(error.__cause__, OpswarmError) and _later(error.__cause__):
+                return _not_now(str(told))
             raise told from error
         finally:
             seconds = anyio.current_time() - started
@@ -139,6 +153,18 @@ class _GatedTool(Tool):
                     f"{self.name} has no argument '{cap_bytes(name, 64)}'.{guess}",
                     hint=f"It takes: {', '.join(known) or 'nothing'}.",
                 )
+
+
+def _later(error: OpswarmError) -> bool:
+    """Whether the same call may go through later, though nothing about it changes."""
+    if isinstance(error, PermissionDenied):
+        return error.rule in ("control.paused", "control.unknown")
+    return isinstance(error, Unavailable | DeadlineExceeded | UnderWay)
+
+
+def _not_now(text: str) -> CallToolResult:
+    """An error as the SDK gives one, with a word beside it that code goes by."""
+    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True, _meta={LATER: True})
 
 
 def _explain(tool: str, error: ToolError) -> tuple[str, ToolError]:

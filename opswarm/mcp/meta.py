@@ -8,5 +8,8 @@ KEY = "opswarm/idempotency-key"
 PROPOSAL = "opswarm/proposal"
 """Of a call: the id of the approval that it waited for."""
 
+LATER = "opswarm/later"
+"""Of an error: nothing came of the call now, and the same may go through later."""
+
 APPROVAL = "opswarm/approval"
 """Of a result: what waits for a person, and nothing was done."""

@@ -121,9 +121,10 @@ class Delegation:
         if not going:
             yield TextDelta(text="Nobody has answered yet.\n\n")
             return
-        if len(going) == 1:
+        if len(going) == len(paused.children) == 1:
             source = self._ask(going[0].agent, request.text, ours, waits, going[0])
         else:
+            # What becomes of one of several is told, and keeps the others from nothing.
             source = self._join([(c.agent, c) for c in going], request.text, ours, waits)
         async with aclosing(source) as events:
             async for event in events:

@@ -107,7 +107,14 @@ class Resuming:
                 await self._directly(asked_by, proposal)
             return
         if not paused.waits_for(proposal.id):
-            return
+            # It may have been answered before its task is parked for it, which waited for another before.
+            await self._not_parked(asked_by)
+            try:
+                paused = await self._pauses.find(asked_by.task)
+            except NotFound:
+                return
+            if not paused.waits_for(proposal.id):
+                return
         try:
             taken = await self.resume(asked_by.task, paused, proposal)
         except PermissionDenied as error:
@@ -214,6 +221,11 @@ class Resuming:
         if waiting is None:
             if any(t.id == asked_by.task and t.status.state == TaskState.TASK_STATE_WORKING for t in theirs):
                 raise Unavailable("The task of the approval has not been parked yet.")
+            if len(theirs) >= MOST_TASKS and not any(t.id == asked_by.task for t in theirs):
+                raise Unavailable(
+                    f"The task of the approval is not among the {MOST_TASKS} newest of {name} for this person.",
+                    hint="A message to the task has it go on.",
+                )
             return
         asking = agent.ask(
             f"({proposal.summary} {proposal.state})",

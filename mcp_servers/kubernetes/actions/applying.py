@@ -19,7 +19,7 @@ from mcp_servers.cluster.resources import Resource, is_built_in
 from mcp_servers.cluster.waiting import Time
 from mcp_servers.kubernetes.actions.diffs import diff, settled
 from mcp_servers.kubernetes.actions.manifests import Manifest, read_manifest
-from mcp_servers.kubernetes.actions.privileges import privileges, service_account
+from mcp_servers.kubernetes.actions.privileges import privileges, runs_other, secrets, service_account
 from mcp_servers.kubernetes.actions.workloads import ROLLED, rolled_out
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
 from opswarm.errors import InvalidInput, NotFound, PermissionDenied
@@ -209,6 +209,12 @@ def _warnings(live: Found | None, result: Found) -> list[str]:
     account, before = service_account(result.obj), service_account(live.obj) if live else ""
     if account and account != (before or "default"):
         lines.append(f"WARNING: Its pods get the rights of the ServiceAccount {said(account)}.")
+    elif live is not None and not runs_other(live.obj, result.obj):
+        return lines
+    elif account not in ("", "default"):
+        lines.append(f"WARNING: What runs with the rights of the ServiceAccount {said(account)} changes.")
+    if given := secrets(result.obj):
+        lines.append(f"WARNING: What it runs reads Secrets: {', '.join(said(one) for one in given)}.")
     return lines
 
 

@@ -20,6 +20,34 @@ def service_account(obj: Mapping[str, Any]) -> str:
     return str(spec.get("serviceAccountName") or "default") if spec else ""
 
 
+def secrets(obj: Mapping[str, Any]) -> list[str]:
+    """The names of the Secrets that the object's pods are given, and "a token" where they are given one, in order."""
+    return sorted(set(_secrets(_pod_spec(obj))))
+
+
+def runs_other(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether the pods of `after` are not those of `before`."""
+    return _pod_spec(before) != _pod_spec(after)
+
+
+def _secrets(spec: Mapping[str, Any]) -> Iterator[str]:
+    for volume in _maps(spec.get("volumes")):
+        given = [volume, *_maps(_map(volume.get("projected")).get("sources"))]
+        for source in given:
+            if secret := _map(source.get("secret")):
+                yield str(secret.get("secretName") or secret.get("name"))
+            if "serviceAccountToken" in source:
+                yield "a token"
+    for field in ("containers", "initContainers", "ephemeralContainers"):
+        for container in _maps(spec.get(field)):
+            for env in _maps(container.get("env")):
+                if ref := _map(_map(env.get("valueFrom")).get("secretKeyRef")):
+                    yield str(ref.get("name"))
+            for env in _maps(container.get("envFrom")):
+                if ref := _map(env.get("secretRef")):
+                    yield str(ref.get("name"))
+
+
 def _pod_spec(obj: Mapping[str, Any]) -> Mapping[str, Any]:
     """The pod's own spec, that of a workload's template, or of a CronJob's."""
     spec = _map(obj.get("spec"))

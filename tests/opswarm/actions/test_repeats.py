@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from opswarm.actions.execution import Executions
 from opswarm.actions.records import Outcome, Records, Status
 from opswarm.actions.routes import ORCHESTRATOR
 from opswarm.errors import Conflict, OpswarmError, Unavailable
+from opswarm.guard.control import FileControl
 from opswarm.store.database import Sqlite
 from tests.opswarm.actions.conftest import ANN, House, house, replaced
 from tests.opswarm.actions.test_crashes import effects, server
@@ -288,3 +290,97 @@ async def test_a_persons_own_token_is_not_kept(tmp_path: Path) -> None:
         kept = (tmp_path / "data" / "lamps.db").read_bytes() + (tmp_path / "data" / "lamps.db-wal").read_bytes()
     assert proofs[0] == "" and proofs[1]
     assert at.token(ANN).encode() not in kept
+
+
+async def test_a_repeat_of_what_is_being_done_waits_though_the_world_lets_nobody_plan_it_any_more(
+    tmp_path: Path,
+) -> None:
+    lamps = Lamps(holds=True)
+    async with house(tmp_path, lamps, SAFE) as at:
+        first = asyncio.create_task(at.switch("hall", key="one"))
+        await lamps.holding.wait()
+        planned, lamps.lit = lamps.lit, {}  # As a pod that is being deleted can't be deleted.
+        again = asyncio.create_task(at.switch("hall", key="one"))
+        await asyncio.sleep(0.3)
+        lamps.lit = planned
+        lamps.hold.set()
+        done, repeated = await asyncio.gather(first, again)
+    assert done.ok and repeated.ok and "the first time" in repeated.text and lamps.effects == 1
+
+
+async def test_what_was_done_and_cut_off_is_told_to_who_comes_again(tmp_path: Path) -> None:
+    lamps = Lamps()
+    async with process(tmp_path) as one:
+        await one._records.begin(HALL, CALL)
+        await lamps.perform(HALL)
+        await one._records.release("k1")
+    async with process(tmp_path) as two:
+        outcome = await two.became(action(lamps), "k1", CALL, silent)
+        assert await two.unsettled(CALL, "k2") == "", "it was heard"
+    assert outcome is not None and outcome.status is Status.DONE and lamps.effects == 1
+
+
+async def test_attack_an_action_whose_hold_is_lost_is_broken_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process is cut off from the database while another one, which is not, may take the action over."""
+    monkeypatch.setattr(records, "LEASE_SECONDS", 0.5)
+    monkeypatch.setattr("opswarm.actions.execution._RENEW_SECONDS", 0.1)
+    lamps = Lamps(holds=True)
+    async with process(tmp_path) as one:
+        doing = asyncio.create_task(one.do(action(lamps), HALL, CALL, silent))
+        await lamps.holding.wait()
+        with replaced(Records, "renew", _cut_off):
+            outcome = await asyncio.wait_for(doing, 3)
+        lamps.hold.set()
+    assert outcome.status is Status.UNKNOWN and "broke it off" in outcome.text and lamps.effects == 0
+
+
+async def _cut_off(self: Records, key: str, intent: Intent | None = None) -> bool:
+    raise Unavailable("The database does not answer.")
+
+
+async def test_a_later_failure_does_not_settle_what_is_not_known(tmp_path: Path) -> None:
+    lamps = Lamps(breaks="after", mute=True)
+    async with process(tmp_path) as at:
+        assert (await at.do(action(lamps), HALL, CALL, silent)).status is Status.UNKNOWN
+        lamps.breaks, lamps.mute = "before", False
+        second = Intent("k2", HALL.tool, HALL.arguments)
+        assert (await at.do(action(lamps), second, CALL, silent)).status is Status.FAILED
+        assert "not known whether it was done" in await at.unsettled(CALL, "k3")
+        lamps.breaks = ""
+        third = Intent("k3", HALL.tool, HALL.arguments)
+        assert (await at.do(action(lamps), third, CALL, silent)).status is Status.DONE
+        assert await at.unsettled(CALL, "k4") == ""
+
+
+async def test_attack_a_yes_from_before_it_was_tried_is_asked_for_again(tmp_path: Path) -> None:
+    async with house(tmp_path) as at:
+        asked = await at.switch("hall")
+        assert asked.approval is not None
+        await at.answer(asked.approval.id)
+        call = digest(["lamp_switch", {"name": "hall", "on": True}])
+        with sqlite3.connect(tmp_path / "data" / "lamps.db") as database:
+            database.execute(
+                "INSERT INTO executions SELECT server, 'other', 'unknown', ?, '0', 'b', 0, ?, ?, ? FROM proposals",
+                (call, time.time(), '{"key": "other", "tool": "lamp_switch", "arguments": {}}',
+                 '{"text": "", "after": {}, "verified": null}'),
+            )  # fmt: skip
+        anew = await at.switch("hall", proposal=asked.approval.id)
+        assert anew.approval is not None and anew.approval.id != asked.approval.id, anew
+        assert "not known whether it was done" in anew.text and at.lamps.effects == 0
+        await at.answer(anew.approval.id)
+        assert (await at.switch("hall", proposal=anew.approval.id)).ok, "they knew of it this time"
+
+
+async def test_what_a_pause_holds_up_may_go_through_later(tmp_path: Path) -> None:
+    FileControl(tmp_path / "control.json").change_now(paused=True, reason="a test", by="person:bob")
+    async with house(tmp_path, policy=SAFE) as at:
+        held = await at.switch("hall", key="one")
+        refused = await at.switch("nowhere", key="two")
+    assert not held.ok and held.later and at.lamps.effects == 0
+    assert not refused.ok and refused.later, "nothing is looked at while it is paused"
+    FileControl(tmp_path / "control.json").change_now(paused=False, reason="", by="person:bob")
+    async with house(tmp_path, policy=SAFE) as at:
+        refused = await at.switch("nowhere", key="two")
+    assert not refused.ok and not refused.later

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,26 @@ async def ended(at: Swarm, task: str, where: str = "orchestrator", seconds: floa
         return (await at.task(task, at=where)).status.state == TaskState.TASK_STATE_COMPLETED
 
     await until(is_so, seconds)
+
+
+def rows(at: Swarm, service: str, statement: str, *given: object) -> list[Any]:
+    path = at.settings.database(service).split("///", 1)[1]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        return connection.execute(statement, given).fetchall()
+
+
+async def children(at: Swarm, name: str = "devops") -> list[Task]:
+    agent = await RemoteAgent.connect(name, at.settings.address(name), at.http)
+    return await agent.tasks(at.token(ANN))
+
+
+async def waits(at: Swarm, task: str) -> None:
+    """Between two tries it is at work for a moment."""
+
+    async def is_so() -> bool:
+        return (await at.task(task)).status.state == TaskState.TASK_STATE_INPUT_REQUIRED
+
+    await until(is_so)
 
 
 def text_of(events: Sequence[Event]) -> str:

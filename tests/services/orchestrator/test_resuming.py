@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from a2a.types import Task, TaskState
+from a2a.types import TaskState
 
 from opswarm.a2a.client import RemoteAgent
 from opswarm.a2a.engine import Engine
@@ -22,51 +19,13 @@ from opswarm.actions.proposals import Proposal
 from opswarm.agent.events import ApprovalNeeded, Event
 from opswarm.errors import ToolServerDown
 from opswarm.store.tasks import answer_of
-from services.orchestrator import waiting
 from services.orchestrator.approvals import Approvals
 from services.orchestrator.parking import Parking, Waits
-from services.orchestrator.resuming import Resuming
-from tests.services.orchestrator.house import ANN, BOB, Swarm, ended, swarm, text_of
+from tests.services.orchestrator.house import ANN, BOB, children, ended, rows, swarm, text_of, waits
 from tests.support.hosting import until
 
 WAITS, FAILED = TaskState.TASK_STATE_INPUT_REQUIRED, TaskState.TASK_STATE_FAILED
 CANCELED = TaskState.TASK_STATE_CANCELED
-
-
-@pytest.fixture
-def tries(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Every try to have a task go on, as they come; they come fast."""
-    found: list[str] = []
-    real = Resuming.go_on
-
-    async def counted(self: Resuming, proposal: Proposal) -> None:
-        found.append(proposal.id)
-        await real(self, proposal)
-
-    monkeypatch.setattr(Resuming, "go_on", counted)
-    monkeypatch.setattr(waiting, "_FIRST_SECONDS", 0.05)
-    monkeypatch.setattr(waiting, "_LOOK_SECONDS", 0.2)
-    yield found
-
-
-def rows(at: Swarm, service: str, statement: str, *given: object) -> list[Any]:
-    path = at.settings.database(service).split("///", 1)[1]
-    with closing(sqlite3.connect(path)) as connection, connection:
-        return connection.execute(statement, given).fetchall()
-
-
-async def children(at: Swarm, name: str = "devops") -> list[Task]:
-    agent = await RemoteAgent.connect(name, at.settings.address(name), at.http)
-    return await agent.tasks(at.token(ANN))
-
-
-async def waits(at: Swarm, task: str) -> None:
-    """Between two tries it is at work for a moment."""
-
-    async def is_so() -> bool:
-        return (await at.task(task)).status.state == WAITS
-
-    await until(is_so)
 
 
 async def test_an_answer_in_the_task_while_the_tool_server_restarts_spends_nothing(tmp_path: Path) -> None:

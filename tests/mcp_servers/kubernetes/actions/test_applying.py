@@ -148,6 +148,11 @@ async def test_what_argo_cd_keeps_is_refused_with_its_application(stage: Stage, 
         ({"hostIPC": True}, "share the node's IPC"),
         ({"volumes": [{"name": "root", "hostPath": {"path": "/etc"}}]}, "files at /etc (hostPath)"),
         ({"serviceAccountName": "admin"}, "rights of the ServiceAccount admin"),
+        ({"volumes": [{"name": "keys", "secret": {"secretName": "db"}}]}, "reads Secrets: db"),
+        (
+            {"volumes": [{"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]},
+            "reads Secrets: a token",
+        ),
     ],
 )
 async def test_a_template_that_reaches_for_the_node_is_risky_and_says_so(stage: Stage, pod: Any, said: str) -> None:

@@ -66,7 +66,8 @@ async def test_an_api_server_that_stays_busy_is_asked_twice_and_then_named(tmp_p
     said, asked = await refused(tmp_path, busy)
     for sentence in said:
         assert "answered HTTP 503: too many requests." in sentence
-    assert asked == 2 * 2 * 2  # Two tools; /api and /apis; each once more.
+    # Two tools; /api and /apis; each once more, but for one that is given up when the other has failed for good.
+    assert 2 * 3 <= asked <= 2 * 2 * 2
 
 
 async def test_an_api_server_that_was_busy_once_is_no_failure(tmp_path: Path) -> None:
