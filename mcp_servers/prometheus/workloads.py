@@ -129,9 +129,7 @@ class Workloads:
         data = {"workload": str(pods), "containers": [u.data() for u in rows[:limit]], "findings": findings}
         return ToolOutput("\n".join([text, *pods.notes, *(f"({a})" for a in absent)]), data)
 
-    async def pod_restarts(
-        self, namespace: Namespace = "", since: Since = "24h", limit: Limit = 30
-    ) -> ToolOutput:
+    async def pod_restarts(self, namespace: Namespace = "", since: Since = "24h", limit: Limit = 30) -> ToolOutput:
         """List containers that restarted, or wait to, with how often, why and when the last one ended."""
         arguments.limited(limit)
         where, seconds, at = arguments.namespace(namespace), window(since), self._clock()

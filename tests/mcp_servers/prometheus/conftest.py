@@ -75,4 +75,3 @@ def silent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     servers.need_them()
     with servers.alertmanager(tmp_path_factory.mktemp("silent") / "alertmanager") as url:
         yield url
-

@@ -10,7 +10,8 @@ from opswarm.errors import InvalidInput
     ("text", "told"),
     [
         ('alertname="X"', 'alertname="X"'), ("alertname=X", 'alertname="X"'), ('a =~ "x|y"', 'a=~"x|y"'),
-        ('a!="b c"', 'a!="b c"'), ("a!~x", 'a!~"x"'), (r'a="q\"\\"', r'a="q\"\\"'), ('"a.b"="c"', '"a.b"="c"'), ('a=""', 'a=""'),
+        ('a!="b c"', 'a!="b c"'), ("a!~x", 'a!~"x"'), (r'a="q\"\\"', r'a="q\"\\"'), ('"a.b"="c"', '"a.b"="c"'),
+        ('a=""', 'a=""'),
         (r'"x=\"1\",y"="b"', r'"x=\"1\",y"="b"'),
     ],
 )  # fmt: skip
