@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,9 @@ from lab.github.git import Repository
 from lab.github.state import Hub, Pull, User
 from mcp_servers.github.client import Client, open_client
 from mcp_servers.github.tools import specs
-from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
 from opswarm.errors import OpswarmError
-from opswarm.guard.limits import Limits
-from opswarm.mcp.tools import ToolOutput, ToolSpec
 from opswarm.settings import GitHub
+from tests.support.acting import Tools
 from tests.support.hosting import serving
 
 REPO = "casa/home-ops"
@@ -38,79 +34,20 @@ FILES: Mapping[str, str | bytes | None] = {
 }
 
 
-@dataclass
-class Act:
-    """One action under way."""
-
-    spec: ToolSpec
-    plan: Plan
-    intent: Intent
-
-    @property
-    def action(self) -> Action:
-        assert self.spec.action is not None
-        return self.spec.action
-
-    async def perform(self) -> Done:
-        return await self.action.perform(self.intent)
-
-    async def probe(self) -> Happened:
-        return await self.action.probe(self.intent)
-
-    async def verify(self) -> Verification:
-        return await self.action.verify(self.intent)
-
-    async def whole(self) -> Done:
-        """Does it as the gate does: not done before, done, found, verified."""
-        assert await self.probe() is Happened.NO
-        done = await self.perform()
-        assert await self.probe() is Happened.YES
-        assert (await self.verify()).ok
-        return done
-
-
-class Stage:
+class Stage(Tools):
     """An emulated GitHub, and the tools that ask it."""
 
     def __init__(self, github: Emulated, client: Client) -> None:
         self.github, self.hub, self.git, self.client = github, github.hub, github.hub.git, client
         self.tools = {spec.name: spec for spec in specs(client, actions=True)}
 
-    async def ask(self, tool: str, /, **arguments: Any) -> ToolOutput:
-        answer: Any = await self.tools[tool].function(**arguments)
-        assert isinstance(answer, ToolOutput)
-        json.dumps(answer.data)
-        return answer
-
-    async def text(self, tool: str, /, **arguments: Any) -> str:
-        return (await self.ask(tool, **arguments)).text
-
-    async def plan(self, tool: str, key: str = "key-1", /, **arguments: Any) -> Act:
-        """The plan of a call, which must be the same when it is asked again and within the hard limits."""
-        spec = self.tools[tool]
-        plan, again = await self.unchecked(tool, **arguments), await self.unchecked(tool, **arguments)
-        assert (plan.summary, plan.preview, plan.touches) == (again.summary, again.preview, again.touches)
-        for touch in plan.touches:
-            Limits().check(touch)
-        return Act(spec, plan, Intent(key, tool, arguments, json.loads(json.dumps(plan.state))))
-
-    async def unchecked(self, tool: str, /, **arguments: Any) -> Plan:
-        plan: Any = await self.tools[tool].function(**arguments)
-        assert isinstance(plan, Plan)
-        return plan
+    def state(self) -> object:
+        return self.git.branches(), len(self.hub.issues)
 
     async def refused(self, tool: str, /, **arguments: Any) -> OpswarmError:
-        """The error of a call, its own or that of the hard limits; nothing has moved by it."""
-        before = (self.git.branches(), len(self.hub.issues))
-        try:
-            answer: Any = await self.tools[tool].function(**arguments)
-            for touch in answer.touches if isinstance(answer, Plan) else ():
-                Limits().check(touch)
-        except OpswarmError as error:
-            assert (self.git.branches(), len(self.hub.issues)) == before
-            assert "\n" not in str(error) and str(error).endswith((".", ")"))
-            return error
-        raise AssertionError(f"{tool} was not refused: {answer}")
+        error = await super().refused(tool, **arguments)
+        assert str(error).endswith((".", ")"))
+        return error
 
     def bump(
         self, tag: str = "10.10.0", *, branch: str = "renovate/jellyfin", files: Mapping[str, str | bytes | None] = {}

@@ -6,12 +6,10 @@ import json
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from lab.access import RbacUser
 from lab.kubeconfig import kubeconfig
@@ -21,68 +19,19 @@ from mcp_servers.cluster.resources import Resources
 from mcp_servers.cluster.settings import ClusterSettings
 from mcp_servers.cluster.waiting import Time
 from mcp_servers.kubernetes.actions.specs import action_specs
-from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
-from opswarm.errors import OpswarmError
-from opswarm.guard.limits import Limits
-from opswarm.mcp.tools import ToolSpec
 from tests.lab.conftest import Served, client_for, new_lab
+from tests.support.acting import Tools
 
 MERGE = "application/merge-patch+json"
 
 
-@dataclass
-class Act:
-    """One action under way: its plan, and what is written down of it."""
-
-    spec: ToolSpec
-    plan: Plan
-    intent: Intent
-
-    @property
-    def action(self) -> Action:
-        assert self.spec.action is not None
-        return self.spec.action
-
-    async def perform(self) -> Done:
-        return await self.action.perform(self.intent)
-
-    async def probe(self) -> Happened:
-        return await self.action.probe(self.intent)
-
-    async def verify(self) -> Verification:
-        return await self.action.verify(self.intent)
-
-
-class Stage(Served):
+class Stage(Served, Tools):
     """A served lab and the actions on it."""
 
-    tools: dict[str, ToolSpec]
     waits: list[float]
 
-    async def plan(self, tool: str, key: str = "key-1", /, **arguments: Any) -> Act:
-        """The plan of a call, which must be the same when it is asked again and within the hard limits."""
-        spec = self.tools[tool]
-        plan = await self._ask(spec, arguments)
-        again = await self._ask(spec, arguments)
-        assert (plan.summary, plan.preview, plan.touches) == (again.summary, again.preview, again.touches)
-        for touch in plan.touches:
-            Limits().check(touch)
-        state = json.loads(json.dumps(plan.state))
-        return Act(spec, plan, Intent(key, tool, arguments, state))
-
-    async def _ask(self, spec: ToolSpec, arguments: dict[str, Any]) -> Plan:
-        plan: Any = await spec.function(**arguments)
-        assert isinstance(plan, Plan)
-        return plan
-
-    async def refused(self, tool: str, /, **arguments: Any) -> OpswarmError:
-        """The error of a call that must not be planned, in one or two sentences on one line."""
-        before = self.lab.store.revision
-        with pytest.raises(OpswarmError) as caught:
-            await self._ask(self.tools[tool], arguments)
-        assert self.lab.store.revision == before
-        assert "\n" not in str(caught.value)
-        return caught.value
+    def state(self) -> object:
+        return self.lab.store.revision
 
     async def merge(self, path: str, body: Any, manager: str = "editor") -> Any:
         answer = await self.http.patch(
