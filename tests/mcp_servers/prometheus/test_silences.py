@@ -14,7 +14,8 @@ import pytest
 from opswarm.actions.action import Happened
 from opswarm.errors import Conflict, NotFound, OpswarmError, PermissionDenied
 from opswarm.guard.risk import Risk
-from tests.mcp_servers.prometheus.stage import Act, Stage, staged
+from tests.mcp_servers.prometheus.stage import Stage, staged
+from tests.support.acting import Act
 from tests.support.hosting import until
 
 ALERTS = (
