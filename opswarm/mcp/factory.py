@@ -60,8 +60,8 @@ from opswarm.guard.standing import refused_access
 from opswarm.guard.tokens import AUDIENCE_PERSON, AUDIENCE_TOOLS, Verifier
 from opswarm.guard.untrusted import cap_bytes
 from opswarm.mcp import acting
-from opswarm.mcp.meta import LATER
-from opswarm.mcp.tools import ToolOutput, ToolSpec
+from opswarm.mcp.meta import LATER, TOOLSET
+from opswarm.mcp.tools import CORE, ToolOutput, ToolSpec
 from opswarm.service import error_response
 
 log = logging.getLogger(__name__)
@@ -239,11 +239,10 @@ def _gated(spec: ToolSpec, observe: Observer, policy: Callable[[], Policy] | Non
         name=spec.name,
         title=spec.title or None,
         description=inspect.cleandoc(spec.function.__doc__ or ""),
-        annotations=ToolAnnotations(
-            read_only_hint=spec.read_only, idempotent_hint=spec.read_only, destructive_hint=not spec.read_only
-        ),
+        # Whether it is destructive or idempotent says nothing of a tool that reads, and what is usual costs tokens.
+        annotations=ToolAnnotations(read_only_hint=spec.read_only, destructive_hint=None if spec.read_only else True),
         structured_output=False,
-        meta={"opswarm/toolset": spec.toolset},
+        meta={TOOLSET: spec.toolset} if spec.toolset != CORE else None,
     )
     fields = {name: getattr(made, name) for name in Tool.model_fields}
     fields["parameters"] = _compact(_strict(made.fn_metadata.arg_model).model_json_schema(by_alias=True))

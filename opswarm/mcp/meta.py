@@ -13,3 +13,6 @@ LATER = "opswarm/later"
 
 APPROVAL = "opswarm/approval"
 """Of a result: what waits for a person, and nothing was done."""
+
+TOOLSET = "opswarm/toolset"
+"""Of a tool: the group that it is offered in, where that is not the common one."""

@@ -37,6 +37,9 @@ class ToolOutput:
     data: Mapping[str, Any] | None = None
 
 
+CORE = "core"
+"""The toolset of a tool that says none."""
+
 ToolFunction = Callable[..., Awaitable[ToolOutput] | Awaitable[Plan]]
 
 
@@ -54,7 +57,7 @@ class ToolSpec:
 
     function: ToolFunction
     read_only: bool = True
-    toolset: str = "core"
+    toolset: str = CORE
     title: str = ""
     timeout: float = 60.0
     tags: tuple[str, ...] = field(default_factory=tuple)
