@@ -49,3 +49,13 @@ class Bounded(httpx.AsyncHTTPTransport):
             stream=_Counted(stream, request, self._most),
             extensions=response.extensions,
         )
+
+
+def is_untrusted(error: BaseException) -> bool:
+    """Whether a request failed because the server's certificate is not trusted here."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

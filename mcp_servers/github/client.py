@@ -25,7 +25,7 @@ from cachetools import LRUCache
 from gidgethub import abc, apps
 
 from opswarm import __version__
-from opswarm.bounded import Bounded
+from opswarm.bounded import Bounded, is_untrusted
 from opswarm.errors import (
     Conflict,
     DeadlineExceeded,
@@ -327,13 +327,8 @@ class Client:
             raise SettingsInvalid("The private key of the GitHub App can't be used.") from error
 
     def _unreachable(self, error: httpx.HTTPError) -> Unavailable:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, ssl.SSLCertVerificationError):
-                return Unavailable(
-                    f"{self.name} shows a certificate that is not trusted here.", hint="Set github.ca_file."
-                )
-            cause = cause.__cause__ or cause.__context__
+        if is_untrusted(error):
+            return Unavailable(f"{self.name} shows a certificate that is not trusted here.", hint="Set github.ca_file.")
         if isinstance(error, httpx.ConnectError):
             return Unavailable(f"{self.name} can't be reached.", hint="Check github.url and the network.")
         return Unavailable(f"{self.name} broke the connection off.", hint="Try again.")

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
-from opswarm.bounded import Bounded
+from opswarm.bounded import Bounded, is_untrusted
 from opswarm.errors import DeadlineExceeded, LimitExceeded, OpswarmError, SettingsInvalid, Unavailable
 from opswarm.guard.redaction import keep_secret
 from opswarm.settings import Api, secret
@@ -156,13 +156,8 @@ class Connection:
         return headers
 
     def _unreachable(self, error: httpx.ConnectError | None = None) -> Unavailable:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, ssl.SSLCertVerificationError):
-                return Unavailable(
-                    f"{self.name} shows a certificate that is not trusted here.", hint="Set its ca_file."
-                )
-            cause = cause.__cause__ or cause.__context__
+        if error is not None and is_untrusted(error):
+            return Unavailable(f"{self.name} shows a certificate that is not trusted here.", hint="Set its ca_file.")
         return Unavailable(f"{self.name} can't be reached.", hint="Check its url in the settings, and that it runs.")
 
 
