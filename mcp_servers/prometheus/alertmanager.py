@@ -10,7 +10,7 @@ from typing import Any
 
 from mcp_servers.observing.answers import as_json, plain_failure, refuse_status
 from mcp_servers.observing.connection import Connection, Reply, segment
-from mcp_servers.prometheus.matchers import Matcher, of_wire
+from mcp_servers.observing.matchers import Matcher, of_wire
 from mcp_servers.prometheus.watching import summary_of, words
 from opswarm.errors import InvalidInput, NotFound, Unavailable
 from opswarm.guard.untrusted import cap_bytes

@@ -11,9 +11,9 @@ from typing import Annotated
 from pydantic import Field
 
 from mcp_servers.observing import arguments, times
+from mcp_servers.observing.matchers import Matcher, all_match, all_parsed
 from mcp_servers.observing.times import Clock, spelt, stamp
 from mcp_servers.prometheus.alertmanager import Alert, AlertmanagerApi, Silence
-from mcp_servers.prometheus.matchers import Matcher, all_match, all_parsed
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
 from opswarm.errors import Conflict, InvalidInput, NotFound
 from opswarm.guard.limits import PROTECTED_NAMESPACES

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_servers.prometheus.matchers import all_match, from_filter, of_wire, parsed
+from mcp_servers.observing.matchers import all_match, from_filter, of_wire, parsed
 from opswarm.errors import InvalidInput
 
 

@@ -1,4 +1,4 @@
-"""Alertmanager's matchers: read from a caller's words, written back, and tried on labels."""
+"""Matchers of labels, as Prometheus, Alertmanager and Loki write them: read, written back, and tried on labels."""
 
 from __future__ import annotations
 
