@@ -107,7 +107,7 @@ def _said(kind: str, text: str, status: int, name: str, query: str) -> OpswarmEr
     """The API's own error, by its type; some give the HTTP status instead."""
     line = _line(text) or f"HTTP {status}"
     if query and (found := _POSITION.search(text)):
-        return InvalidInput(_pointed(query, int(found[1]), int(found[2]), _line(text[found.end() :])))
+        return InvalidInput(pointed(query, int(found[1]), int(found[2]), _line(text[found.end() :])))
     if kind in ("timeout", "canceled"):
         return DeadlineExceeded(f"{name} gave up on it: {line}.", hint="Ask for fewer series or less time.")
     if status in (413, 429) or (kind == "execution" and any(w in line.lower() for w in _TOO_MUCH)):
@@ -119,7 +119,7 @@ def _said(kind: str, text: str, status: int, name: str, query: str) -> OpswarmEr
     return Unavailable(f"{name} failed: {line}.", hint="Try again; its own log says more.")
 
 
-def _pointed(query: str, line: int, column: int, why: str) -> str:
+def pointed(query: str, line: int, column: int, why: str) -> str:
     """A parse error with the place under a caret. `column` counts bytes from 1."""
     lines = query.split("\n")
     text = lines[line - 1] if 1 <= line <= len(lines) else ""
@@ -128,6 +128,27 @@ def _pointed(query: str, line: int, column: int, why: str) -> str:
     # One character for one, so that the caret stays where it belongs.
     shown = "".join(c if c.isprintable() else " " for c in text[start:end])
     return f"The query can't be parsed, line {line} character {at + 1}: {why}.\n  {shown}\n  {' ' * (at - start)}^"
+
+
+def items_of(data: Any, name: str) -> list[Any]:
+    """A list; some servers write null for an empty one. Raises `Unavailable`."""
+    if data is None:
+        return []
+    if not isinstance(data, list):
+        raise Unavailable(f"{name} gave something else than a list.")
+    return data
+
+
+def object_of(data: Any, name: str) -> Mapping[str, Any]:
+    """Raises `Unavailable` for what is none."""
+    if not isinstance(data, dict):
+        raise Unavailable(f"{name} gave something else than an object.")
+    return data
+
+
+def labels_of(found: Any, name: str) -> Mapping[str, str]:
+    """Names and their values. Raises `Unavailable`."""
+    return {str(k): str(v) for k, v in object_of(found, name).items()}
 
 
 def _try_json(reply: Reply) -> Any:

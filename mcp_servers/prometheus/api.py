@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mcp_servers.observing.answers import Success, success
+from mcp_servers.observing.answers import Success, items_of, labels_of, object_of, success
 from mcp_servers.observing.connection import Connection, segment
 from mcp_servers.observing.selectors import MOST_QUERY, is_plain_label
 from mcp_servers.observing.values import Result, parsed
@@ -62,26 +62,30 @@ class PrometheusApi:
     async def series(self, match: Sequence[str], start: float, end: float) -> Listed:
         """The label sets of the series that any of the selectors matches."""
         found = await self._list("/api/v1/series", _window(start, end, match), " or ".join(match), form=True)
-        return Listed(tuple(_strings(s, self.name) for s in found.items), found.cut, found.warnings)
+        return Listed(tuple(labels_of(s, self.name) for s in found.items), found.cut, found.warnings)
 
     async def metadata(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """By metric, what its exporters say of it: `type`, `help`, `unit`."""
         found = await self._read("/api/v1/metadata", [("limit_per_metric", "1")])
-        return {k: v for k, v in _mapping(found.data, self.name).items() if isinstance(v, list)}
+        return {k: v for k, v in object_of(found.data, self.name).items() if isinstance(v, list)}
 
     async def targets(self) -> Mapping[str, Any]:
         """`activeTargets` and what else there is, of those that are scraped."""
-        return _mapping((await self._read("/api/v1/targets", [("state", "active")])).data, self.name)
+        return object_of((await self._read("/api/v1/targets", [("state", "active")])).data, self.name)
 
     async def rules(self) -> Success:
         """The groups of rules, under `groups`."""
         found = await self._read("/api/v1/rules", [], connection=self._rules)
-        return Success(_items(_mapping(found.data, self._rules.name).get("groups"), self._rules.name), found.warnings)
+        return Success(
+            items_of(object_of(found.data, self._rules.name).get("groups"), self._rules.name), found.warnings
+        )
 
     async def alerts(self) -> Success:
         """The alerts that rules have raised, as a list."""
         found = await self._read("/api/v1/alerts", [], connection=self._rules)
-        return Success(_items(_mapping(found.data, self._rules.name).get("alerts"), self._rules.name), found.warnings)
+        return Success(
+            items_of(object_of(found.data, self._rules.name).get("alerts"), self._rules.name), found.warnings
+        )
 
     async def check(self) -> None:
         """Returns when it answers a query, with our credentials."""
@@ -99,7 +103,7 @@ class PrometheusApi:
 
     async def _list(self, path: str, params: Sequence[tuple[str, str]], query: str, *, form: bool) -> Listed:
         found = await self._read(path, [*params, ("limit", str(MOST_SERIES))], query, form=form)
-        items = _items(found.data, self.name)
+        items = items_of(found.data, self.name)
         return Listed(tuple(items[:MOST_SERIES]), len(items) >= MOST_SERIES, found.warnings)
 
     async def _read(
@@ -128,22 +132,3 @@ def in_path(label: str) -> str:
 
 def _window(start: float, end: float, match: Sequence[str]) -> list[tuple[str, str]]:
     return [("start", f"{start:.3f}"), ("end", f"{end:.3f}"), *(("match[]", m) for m in match)]
-
-
-def _items(data: Any, name: str) -> list[Any]:
-    """A list; some servers write null for an empty one."""
-    if data is None:
-        return []
-    if not isinstance(data, list):
-        raise Unavailable(f"{name} gave something else than a list.")
-    return data
-
-
-def _mapping(data: Any, name: str) -> Mapping[str, Any]:
-    if not isinstance(data, dict):
-        raise Unavailable(f"{name} gave something else than an object.")
-    return data
-
-
-def _strings(found: Any, name: str) -> Mapping[str, str]:
-    return {str(k): str(v) for k, v in _mapping(found, name).items()}

@@ -6,18 +6,18 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from mcp_servers.observing import arguments, times
+from mcp_servers.observing.cardinality import oversized, uncounted
 from mcp_servers.observing.connection import TooLarge
-from mcp_servers.observing.selectors import labels_text, query_text, wrapped
+from mcp_servers.observing.results import data_of, instant_lines, own_times_lines, range_lines
+from mcp_servers.observing.selectors import query_text, wrapped
 from mcp_servers.observing.times import MOST_POINTS, Clock, spelt, stamp
-from mcp_servers.observing.values import Point, Result, Series, finite, number
+from mcp_servers.observing.values import Result
 from mcp_servers.prometheus.api import PrometheusApi
-from mcp_servers.prometheus.cardinality import oversized, uncounted
 from opswarm.errors import OpswarmError
 from opswarm.mcp.text import TEXT_LIMIT, one_line
 from opswarm.mcp.tools import ToolOutput
@@ -57,9 +57,9 @@ class Queries:
             return _with_notes(f'"{one_line(result.text)[:_MOST_STRING]}"', notes, {"resultType": "string"})
         if result.kind == "scalar":
             value = result.series[0].last
-            return _with_notes(f"{value} at {stamp(value.time)}", notes, _data(result))
+            return _with_notes(f"{value} at {stamp(value.time)}", notes, data_of(result))
         if not result.series:
-            return _with_notes(f"No series at {stamp(at)}.", [*notes, *await self._absent(text, at)], _data(result))
+            return _with_notes(f"No series at {stamp(at)}.", [*notes, *await self._absent(text, at)], data_of(result))
         if len(result.series) > limit:
             return oversized(
                 text,
@@ -67,11 +67,11 @@ class Queries:
                 f"the limit is {limit}",
                 matrix=result.kind == "matrix",
             )
-        lines = _instant(result) if result.kind == "vector" else _own_times(result)
+        lines = instant_lines(result) if result.kind == "vector" else own_times_lines(result)
         if _bytes(lines) > TEXT_LIMIT:
             why = f"they take more than {TEXT_LIMIT} bytes"
             return oversized(text, [s.labels for s in result.series], why, matrix=result.kind == "matrix")
-        return _with_notes("\n".join(lines), notes, _data(result))
+        return _with_notes("\n".join(lines), notes, data_of(result))
 
     async def metrics_range(
         self,
@@ -95,10 +95,10 @@ class Queries:
             return await self._too_large(text, last)
         notes = [*(raised if used > asked else []), *_notes(result)]
         frame = f"{stamp(first)} to {stamp(last)}, step {spelt(used)}"
-        data = _data(result) | {"start": first, "end": last, "step": used}
+        data = data_of(result) | {"start": first, "end": last, "step": used}
         if not result.series:
             return _with_notes(f"No series from {frame}.", [*notes, *await self._absent(text, last)], data)
-        lines = _ranges(result, frame, first, last, used) if len(result.series) <= limit else []
+        lines = range_lines(result, frame, first, last, used) if len(result.series) <= limit else []
         if not lines or _bytes(lines) > TEXT_LIMIT:
             why = f"they take more than {TEXT_LIMIT} bytes" if lines else f"the limit is {limit}"
             labels = [s.labels for s in result.series]
@@ -134,73 +134,6 @@ def metric_names(query: str) -> list[str]:
     return list(found)[:_MOST_NAMES]
 
 
-def common(series: Sequence[Series]) -> dict[str, str]:
-    """The labels that all of several series have alike."""
-    if len(series) < 2:
-        return {}
-    first = dict(series[0].labels)
-    return {k: v for k, v in first.items() if all(s.labels.get(k) == v for s in series)}
-
-
-def _instant(result: Result) -> list[str]:
-    shared = common(result.series)
-    at = stamp(result.series[0].last.time)
-    alike = f", all {labels_text(shared)}" if shared else ""
-    rows = [(str(s.last), labels_text(s.labels, without=shared)) for s in result.series]
-    return [f"{len(rows)} series at {at}{alike}", *_uncapped(rows)]
-
-
-def _uncapped(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """Value and series; a series is told in full, as it may be what is asked for next."""
-    width = min(12, max(len(value) for value, _ in rows))
-    return [f"{value.ljust(width)}  {labels}" for value, labels in rows]
-
-
-def _own_times(result: Result) -> list[str]:
-    """Ranges as they were stored, each sample with a time of its own."""
-    lines = []
-    for series in result.series:
-        points = series.points[-MOST_POINTS:]
-        told = " ".join(f"{stamp(p.time)[11:19]}={p}" for p in points)
-        cut = f", last {len(points)}" if len(points) < len(series.points) else ""
-        lines += [f"{labels_text(series.labels)}: {len(series.points)} samples{cut}, until {stamp(points[-1].time)}"]
-        lines += [f"  {told}"]
-    return lines
-
-
-def _ranges(result: Result, frame: str, start: float, end: float, step: float) -> list[str]:
-    shared = common(result.series)
-    alike = f", all {labels_text(shared)}" if shared else ""
-    lines = [f"{len(result.series)} series, {frame}{alike}; values in order, _ is no sample, 5x3 is 5 three times"]
-    for series in result.series:
-        values = [p.value for p in series.points if p.histogram is None and math.isfinite(p.value)]
-        stats = ""
-        if values:
-            low, high, mean = min(values), max(values), sum(values) / len(values)
-            stats = f" min {number(low)} max {number(high)} avg {number(mean)} last {series.last}"
-        lines.append(f"{labels_text(series.labels, without=shared)}:{stats}")
-        lines.append(f"  {_run_lengths(_on_grid(series.points, start, end, step))}")
-    return lines
-
-
-def _on_grid(points: Sequence[Point], start: float, end: float, step: float) -> list[str]:
-    """One text a step; `_` where there is no sample."""
-    slots = ["_"] * (math.floor((end - start) / step + 1e-6) + 1)
-    for point in points:
-        slot = round((point.time - start) / step)
-        if 0 <= slot < len(slots):
-            slots[slot] = str(point) if point.histogram is None else point.histogram.short()
-    return slots
-
-
-def _run_lengths(values: Sequence[str]) -> str:
-    parts: list[str] = []
-    for value, run in groupby(values):
-        count = len(list(run))
-        parts += [f"{value}x{count}"] if count > 2 else [value] * count
-    return " ".join(parts)
-
-
 def _notes(result: Result) -> list[str]:
     return [f"(warning: {w})" for w in result.warnings]
 
@@ -211,22 +144,3 @@ def _bytes(lines: Sequence[str]) -> int:
 
 def _with_notes(text: str, notes: Sequence[str], data: Mapping[str, Any]) -> ToolOutput:
     return ToolOutput("\n".join([text, *notes]), {**data, "warnings": list(notes)} if notes else data)
-
-
-def _data(result: Result) -> dict[str, Any]:
-    """The result for code: values as the API wrote them, since JSON has no NaN."""
-    if result.kind == "vector":
-        series = [{"labels": dict(s.labels), "time": s.last.time, **_value(s.last)} for s in result.series]
-    else:
-        series = [{"labels": dict(s.labels), "points": [[p.time, _plain(p)] for p in s.points]} for s in result.series]
-    return {"resultType": result.kind, "series": series}
-
-
-def _value(point: Point) -> dict[str, Any]:
-    return {"histogram": _plain(point)} if point.histogram else {"value": point.text}
-
-
-def _plain(point: Point) -> Any:
-    if point.histogram is None:
-        return point.text
-    return {"count": finite(point.histogram.count), "sum": finite(point.histogram.sum)}
