@@ -21,6 +21,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
+    ByteSize,
     ConfigDict,
     Field,
     SecretStr,
@@ -446,6 +447,21 @@ class Prometheus(Api):
         return bool(self.url or self.alertmanager.url)
 
 
+class Loki(Api):
+    """Loki."""
+
+    url: ApiUrl = Field("", description="Base URL of Loki, with the path prefix it has.")
+    timeout_seconds: float = Field(30.0, gt=0, le=300, description="Longest wait for one answer, in seconds.")
+    most_hours: float = Field(168.0, gt=0, le=8_760, description="Most hours of logs that one question may look at.")
+    most_bytes: ByteSize = Field(
+        ByteSize(4 * 1024**3), gt=0, description="Most bytes of logs that one question may read, such as `4GiB`."
+    )
+
+    @property
+    def configured(self) -> bool:
+        return bool(self.url)
+
+
 _REPOSITORY = r"^[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}$"
 Repository = Annotated[str, Field(pattern=_REPOSITORY)]
 """A repository: `owner/name`."""
@@ -544,6 +560,7 @@ class Settings(BaseSettings):
     actions: Actions = Actions()
     kubernetes: Kubernetes = Kubernetes()
     prometheus: Prometheus = Prometheus()
+    loki: Loki = Loki()
     github: GitHub = GitHub()
     lab: Lab = Lab()
 
