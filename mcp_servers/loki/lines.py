@@ -15,6 +15,8 @@ from opswarm.mcp.text import TEXT_LIMIT, one_line
 LONGEST_LINE = 500
 _ROOM = TEXT_LIMIT - 2_000
 _MOST_SHOWN_LABELS = 8
+_QUIET = frozenset({"detected_level"})
+"""Differs from line to line, which tell it themselves, and makes no other stream for a reader."""
 
 WORSE: Mapping[str, tuple[str, ...]] = {
     "fatal": ("fatal", "critical", "panic"),
@@ -100,8 +102,7 @@ def by_stream(entries: Sequence[Entry], *, keep_end: bool) -> tuple[list[str], i
 
     What all have alike is told once, in the first line. Where not all fit, the newest stay with `keep_end`.
     """
-    shared = common(entries)
-    # Structured metadata differs from line to line, and makes no other stream for a reader.
+    shared = {k: v for k, v in common(entries).items() if k not in _QUIET}
     head = [f"all {_shown(shared)}"] if shared else []
     room, chosen = _ROOM - sum(len(h.encode()) for h in head), []
     for entry in reversed(entries) if keep_end else entries:
@@ -111,11 +112,11 @@ def by_stream(entries: Sequence[Entry], *, keep_end: bool) -> tuple[list[str], i
         chosen.append(entry)
     if keep_end:
         chosen.reverse()
-    lines, before = list(head), ""
+    lines, before = list(head), dict[str, str]()
     for entry in chosen:
-        own = _shown({k: v for k, v in entry.labels.items() if k not in shared})
+        own = {k: v for k, v in entry.labels.items() if k not in shared and k not in _QUIET}
         if own != before:
-            lines.append(f"-- {own}")
+            lines.append(f"-- {_shown(own)}")
             before = own
         lines.append(_line(entry))
     return lines, len(chosen)

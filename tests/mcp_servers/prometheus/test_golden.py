@@ -1,18 +1,17 @@
 """What a model reads of a small cluster's three hours, word for word, and what that costs.
 
-A file of `golden/` has the text of one answer; `TOKENS` counts four characters each. With GOLDEN=write they are written
-anew, to be read before they are kept.
+A file of `golden/` has the text of one answer.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.mcp_servers.prometheus.stage import Stage
+from tests.support.golden import same
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -39,12 +38,7 @@ ASKED: dict[str, tuple[str, dict[str, Any], int]] = {
 @pytest.mark.parametrize("name", sorted(ASKED))
 async def test_a_model_reads(history: Stage, name: str) -> None:
     tool, arguments, most = ASKED[name]
-    said = await history.text(tool, **arguments)
-    file = GOLDEN / f"{name}.txt"
-    if os.environ.get("GOLDEN") == "write":
-        file.write_text(f"{said}\n")
-    assert said == file.read_text().removesuffix("\n")
-    assert len(said) / 4 <= most
+    same(GOLDEN / f"{name}.txt", await history.text(tool, **arguments), most)
 
 
 def test_no_golden_text_is_left_over() -> None:
