@@ -8,13 +8,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from mcp_servers.cluster.report import Scope, render, to_data
 from mcp_servers.cluster.resources import Resources
-from mcp_servers.kubernetes import arguments
 from mcp_servers.kubernetes.diagnose.collect import add_logs, collect
 from mcp_servers.kubernetes.diagnose.engine import diagnose
-from mcp_servers.kubernetes.diagnose.report import Scope, render, to_data
 from mcp_servers.kubernetes.reading import Namespace
 from mcp_servers.kubernetes.rendering import fit_text
+from opswarm.mcp import arguments
 from opswarm.mcp.tools import ToolOutput
 
 

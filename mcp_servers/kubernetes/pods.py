@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from mcp_servers.cluster.resources import Resources
-from mcp_servers.kubernetes import arguments, quantities
+from mcp_servers.kubernetes import quantities
 from mcp_servers.kubernetes.reading import Namespace
 from mcp_servers.kubernetes.rendering import TEXT_LIMIT, age, fit_lines, fitting, parse_time, table
 from opswarm.errors import InvalidInput, NotFound
 from opswarm.guard.untrusted import clean
+from opswarm.mcp import arguments
 from opswarm.mcp.tools import ToolOutput
 
 _MAX_FETCHED = 5_000

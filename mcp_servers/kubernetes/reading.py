@@ -11,9 +11,10 @@ from pydantic import Field
 from mcp_servers.cluster.connection import JSON, TABLE
 from mcp_servers.cluster.masking import shown
 from mcp_servers.cluster.resources import Page, Resource, Resources
-from mcp_servers.kubernetes import arguments, quantities
+from mcp_servers.kubernetes import quantities
 from mcp_servers.kubernetes.rendering import age, cell, fit_lines, fit_text, fitting, server_table, table, to_yaml
 from opswarm.errors import InvalidInput, NotFound, OpswarmError
+from opswarm.mcp import arguments
 from opswarm.mcp.tools import ToolOutput
 
 Namespace = Annotated[str, Field(description="Namespace; empty for all.")]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import yaml
 
+from mcp_servers.cluster.ages import age, parse_time
 from opswarm.guard.untrusted import clean
 from opswarm.mcp.text import TEXT_LIMIT, cell, duration, fit_lines, fit_text, fitting, one_line, table
 
@@ -25,22 +25,6 @@ __all__ = [
     "table",
     "to_yaml",
 ]
-
-
-def age(timestamp: str | None, now: datetime) -> str:
-    """How long ago, as kubectl writes it: `45s`, `12m`, `3h`, `6d`. "?" when there is no time."""
-    when = parse_time(timestamp)
-    return duration((now - when).total_seconds()) if when else "?"
-
-
-def parse_time(timestamp: str | None) -> datetime | None:
-    if not timestamp:
-        return None
-    try:
-        when = datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def server_table(body: Mapping[str, Any], *, with_namespace: bool) -> tuple[list[str], list[list[str]]]:

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from mcp_servers.cluster.resources import Resources
-from mcp_servers.kubernetes import arguments
 from mcp_servers.kubernetes.reading import Kind, Namespace
 from mcp_servers.kubernetes.rendering import fit_lines, fitting, one_line, table
 from opswarm.errors import InvalidInput, NotFound, OpswarmError
+from opswarm.mcp import arguments
 from opswarm.mcp.tools import ToolOutput
 
 _SEARCHED = (

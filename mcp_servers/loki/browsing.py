@@ -19,6 +19,7 @@ from mcp_servers.observing.selectors import is_plain_label, labels_text
 from mcp_servers.observing.times import spelt
 from mcp_servers.observing.values import number, size
 from opswarm.errors import InvalidInput, NotFound, OpswarmError
+from opswarm.mcp.arguments import shown
 from opswarm.mcp.text import one_line
 from opswarm.mcp.tools import ToolOutput
 
@@ -51,7 +52,7 @@ class Browsing:
         chosen = only_selector(match, "match") if match.strip() else ""
         start, end = self._store.window(since)
         if label and not is_plain_label(label):
-            raise InvalidInput(f"label: {arguments.shown(label)} is not a label.")
+            raise InvalidInput(f"label: {shown(label)} is not a label.")
         found = (
             await self._api.values(label, start, end, chosen) if label else await self._api.labels(start, end, chosen)
         )
@@ -113,7 +114,7 @@ class Browsing:
         arguments.limited(limit)
         chosen = only_selector(match, "match")
         if by and not is_plain_label(by):
-            raise InvalidInput(f"by: {arguments.shown(by)} is not a label.")
+            raise InvalidInput(f"by: {shown(by)} is not a label.")
         start, end = self._store.window(since)
         stats = await known_stats(self._api, chosen, start, end)
         if stats is None:

@@ -27,6 +27,7 @@ from mcp_servers.observing.pages import paged
 from mcp_servers.observing.selectors import quoted
 from mcp_servers.observing.times import spelt, stamp
 from opswarm.errors import InvalidInput
+from opswarm.mcp import arguments as checked
 from opswarm.mcp.text import one_line
 from opswarm.mcp.tools import ToolOutput
 
@@ -141,8 +142,8 @@ class Workloads:
         after: Annotated[int, Field(description="Lines from it on, to 200.")] = 10,
     ) -> ToolOutput:
         """Show what stands around a line, in the same streams."""
-        arguments.bounded(before, 0, _MOST_AROUND, "before")
-        arguments.bounded(after, 0, _MOST_AROUND, "after")
+        checked.bounded(before, 0, _MOST_AROUND, "before")
+        checked.bounded(after, 0, _MOST_AROUND, "after")
         if not before + after:
             raise InvalidInput("before and after are both 0.")
         chosen = only_selector(match, "match")
@@ -161,11 +162,11 @@ class Workloads:
         return shown(head, found, more=False, direction="backward", advice="before and after", notes=notes)
 
     async def _asked(self, namespace: str, workload: str, container: str, since: str) -> Asked:
-        place = arguments.namespace(namespace)
+        place = checked.namespace(namespace)
         if not place:
             raise InvalidInput("namespace is empty.", hint="Over all of them ask with logs_query.")
-        what = arguments.name(workload, "workload") if workload else ""
-        inside = arguments.name(container, "container") if container else ""
+        what = checked.name(workload, "workload") if workload else ""
+        inside = checked.name(container, "container") if container else ""
         start, end = self._store.window(since)
         labels = await labels_of_kubernetes(self._api, start, end)
         conditions = await streams_of(self._api, labels, place, what, inside, start, end)

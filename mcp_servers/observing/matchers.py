@@ -9,9 +9,9 @@ from typing import Any
 
 import re2
 
-from mcp_servers.observing.arguments import shown
 from mcp_servers.observing.selectors import is_plain_label, quoted
 from opswarm.errors import InvalidInput
+from opswarm.mcp.arguments import shown
 
 MOST = 20
 

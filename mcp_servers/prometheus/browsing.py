@@ -16,6 +16,7 @@ from mcp_servers.observing.selectors import labels_text, query_text
 from mcp_servers.observing.times import Clock
 from mcp_servers.prometheus.api import MOST_SERIES, PrometheusApi
 from opswarm.errors import InvalidInput, NotFound, OpswarmError
+from opswarm.mcp.arguments import shown
 from opswarm.mcp.text import one_line
 from opswarm.mcp.tools import ToolOutput
 
@@ -112,7 +113,7 @@ class Browsing:
         if not found.items:
             raise NotFound(f"There are no {what} {_within(match, since)}.", hint=await self._hint(label, start, end))
         if not kept:
-            raise NotFound(f"None of {len(found.items)} {what} has {arguments.shown(keyword)} in it.")
+            raise NotFound(f"None of {len(found.items)} {what} has {shown(keyword)} in it.")
         return paged(
             kept, ("VALUE" if label else "LABEL",), lambda n: (n,), lambda n: n,
             what=what, advice="keyword or match", limit=limit, cursor=cursor, notes=notes, cut=found.cut,

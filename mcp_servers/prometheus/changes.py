@@ -18,6 +18,7 @@ from mcp_servers.observing.values import Series, cores, number, percent, size
 from mcp_servers.prometheus.api import PrometheusApi
 from mcp_servers.prometheus.asking import ask, there
 from opswarm.errors import InvalidInput, NotFound
+from opswarm.mcp import arguments as checked
 from opswarm.mcp.text import fit_lines, fitting, table
 from opswarm.mcp.tools import ToolOutput
 
@@ -138,7 +139,7 @@ class Changes:
         """Compare before and after a time: which usual signals (CPU, memory, restarts, rollouts, errors, nodes,
         alerts) jumped."""
         arguments.limited(limit)
-        where, now = arguments.namespace(namespace), self._clock()
+        where, now = checked.namespace(namespace), self._clock()
         at, seconds = times.moment(around, now, "around"), times.duration(window, "window")
         if not _LEAST_SECONDS <= seconds <= _MOST_SECONDS:
             raise InvalidInput(f"window must be from 5m to 1d, not {spelt(seconds)}.")

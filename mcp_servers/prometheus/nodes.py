@@ -19,6 +19,7 @@ from mcp_servers.prometheus.api import PrometheusApi
 from mcp_servers.prometheus.asking import ask, by_labels, missing, refuse_missing
 from mcp_servers.prometheus.queries import Time
 from opswarm.errors import NotFound
+from opswarm.mcp.arguments import shown
 from opswarm.mcp.text import fit_lines, one_line, table
 from opswarm.mcp.tools import ToolOutput
 
@@ -113,7 +114,7 @@ class Nodes:
         chosen = {i: n for i, n in names.items() if not wanted or wanted in _spellings(i, n)}
         if not chosen:
             raise NotFound(
-                f"No node is called {arguments.shown(node)}.", hint=f"There are: {one_line(', '.join(names.values()))}."
+                f"No node is called {shown(node)}.", hint=f"There are: {one_line(', '.join(names.values()))}."
             )
         one = next(iter(chosen)) if len(chosen) == 1 else ""
         found = await ask(self._api, _queries(one), at)

@@ -17,6 +17,7 @@ from mcp_servers.observing.values import finite, percent, share, size
 from mcp_servers.prometheus.api import PrometheusApi
 from mcp_servers.prometheus.asking import ask, by_labels, missing, refuse_missing
 from mcp_servers.prometheus.workloads import window
+from opswarm.mcp import arguments as checked
 from opswarm.mcp.text import fit_lines, fitting, table
 from opswarm.mcp.tools import ToolOutput
 
@@ -82,7 +83,7 @@ class Volumes:
     ) -> ToolOutput:
         """Show how full persistent volume claims are, how fast they grow, and the day each is full; soonest first."""
         arguments.limited(limit)
-        where, seconds, at = arguments.namespace(namespace), window(since, least=600.0), self._clock()
+        where, seconds, at = checked.namespace(namespace), window(since, least=600.0), self._clock()
 
         def stats(what: str) -> str:
             return selector(f"kubelet_volume_stats_{what}", namespace=where)

@@ -19,6 +19,7 @@ from mcp_servers.prometheus.api import PrometheusApi
 from mcp_servers.prometheus.asking import ask, by_labels, missing, refuse_missing
 from mcp_servers.prometheus.owners import Pods, by_container, pods_of
 from opswarm.errors import InvalidInput
+from opswarm.mcp import arguments as checked
 from opswarm.mcp.text import duration, fit_lines, fitting, table
 from opswarm.mcp.tools import ToolOutput
 
@@ -104,11 +105,11 @@ class Workloads:
         """Show CPU and memory of a workload's containers, now and at their peak, against requests and limits, and
         CPU throttling."""
         arguments.limited(limit)
-        where = arguments.namespace(namespace)
+        where = checked.namespace(namespace)
         if not where:
             raise InvalidInput("Name the namespace that the workload is in.")
         seconds, at = window(since), self._clock()
-        pods = await pods_of(self._api, where, arguments.name(workload, "workload"), at)
+        pods = await pods_of(self._api, where, checked.name(workload, "workload"), at)
         found = await ask(self._api, _usage_queries(pods, seconds), at)
         keyed = {k: by_labels(v, "pod", "container") for k, v in found.items() if k not in ("requests", "limits")}
         bounds = {k: by_labels(found[k], "pod", "container", "resource") for k in ("requests", "limits")}
@@ -132,7 +133,7 @@ class Workloads:
     async def pod_restarts(self, namespace: Namespace = "", since: Since = "24h", limit: Limit = 30) -> ToolOutput:
         """List containers that restarted, or wait to, with how often, why and when the last one ended."""
         arguments.limited(limit)
-        where, seconds, at = arguments.namespace(namespace), window(since), self._clock()
+        where, seconds, at = checked.namespace(namespace), window(since), self._clock()
         found = await ask(self._api, _restart_queries(where, spelt(seconds)), at)
         totals = by_labels(found["totals"], "namespace", "pod", "container")
         if not totals:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+from mcp_servers.cluster.finding import Evidence, Finding, ObjectRef, Severity
 from mcp_servers.kubernetes.diagnose.fields import (
     Obj,
     condition,
@@ -14,7 +15,6 @@ from mcp_servers.kubernetes.diagnose.fields import (
     number,
     text,
 )
-from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, ObjectRef, Severity
 from mcp_servers.kubernetes.diagnose.impact import wanted
 from mcp_servers.kubernetes.diagnose.podstate import GRACE, age, since
 from mcp_servers.kubernetes.diagnose.services import backing

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, LogSource, one_line
-from mcp_servers.kubernetes.diagnose.report import Report, Scope
+from mcp_servers.cluster.finding import Evidence, Finding, LogSource, one_line
+from mcp_servers.cluster.report import Report, Scope
 from mcp_servers.kubernetes.diagnose.scoping import kind_named
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot
 from mcp_servers.kubernetes.diagnose.termination import EXEC_FORMAT

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 
+from mcp_servers.cluster.finding import Evidence, Finding, Severity
 from mcp_servers.kubernetes.diagnose.fields import Obj, at, mapping, name_of, rows, text
-from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, Severity
 from mcp_servers.kubernetes.diagnose.podstate import GRACE, is_terminating, since
 from mcp_servers.kubernetes.diagnose.snapshot import GROUPS, Snapshot, ref_of
 from mcp_servers.kubernetes.rendering import duration

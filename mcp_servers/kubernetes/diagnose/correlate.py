@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, ObjectRef, Severity
+from mcp_servers.cluster.finding import Evidence, Finding, ObjectRef, Severity
 from mcp_servers.kubernetes.diagnose.ingresses import routes
 from mcp_servers.kubernetes.diagnose.podstate import managed_by
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TypeAlias
 
+from mcp_servers.cluster.finding import Finding, ObjectRef
+from mcp_servers.cluster.report import Report, Scope
 from mcp_servers.kubernetes.diagnose import (
     autoscaling,
     conditions,
@@ -24,8 +26,6 @@ from mcp_servers.kubernetes.diagnose import (
 )
 from mcp_servers.kubernetes.diagnose.correlate import correlate
 from mcp_servers.kubernetes.diagnose.fields import namespace_of, text
-from mcp_servers.kubernetes.diagnose.finding import Finding, ObjectRef
-from mcp_servers.kubernetes.diagnose.report import Report, Scope
 from mcp_servers.kubernetes.diagnose.scoping import kind_named, related, resolve
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from mcp_servers.cluster.finding import Evidence, ObjectRef
 from mcp_servers.kubernetes.diagnose.fields import Obj, at, number, text
-from mcp_servers.kubernetes.diagnose.finding import Evidence, ObjectRef
 from mcp_servers.kubernetes.rendering import duration, parse_time
 
 _TIMES = (

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
+from mcp_servers.cluster.finding import Evidence, Finding, one_line
 from mcp_servers.kubernetes.diagnose.events import Event
 from mcp_servers.kubernetes.diagnose.fields import Obj
-from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, one_line
 from mcp_servers.kubernetes.diagnose.impact import at_root
 from mcp_servers.kubernetes.diagnose.podstate import Container, containers, is_finished, is_terminating
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot

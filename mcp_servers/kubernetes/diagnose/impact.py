@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mcp_servers.cluster.finding import Evidence, Finding, LogSource, ObjectRef, Severity
 from mcp_servers.kubernetes.diagnose.fields import Obj, at, number, text
-from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, LogSource, ObjectRef, Severity
 from mcp_servers.kubernetes.diagnose.podstate import is_ready, live
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, ref_of
 

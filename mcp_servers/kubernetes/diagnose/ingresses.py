@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from mcp_servers.cluster.finding import Evidence, Finding, ObjectRef, Severity
 from mcp_servers.kubernetes.diagnose.fields import Obj, at, mapping, name_of, namespace_of, rows, text
-from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, ObjectRef, Severity
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, ref_of
 
 _CLASSES = "ingressclasses.networking.k8s.io"

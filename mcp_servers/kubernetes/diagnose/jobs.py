@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from mcp_servers.cluster.finding import Evidence, Finding, LogSource, Severity
 from mcp_servers.kubernetes.diagnose.fields import Obj, at, condition, name_of, namespace_of, number, text
-from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, LogSource, Severity
 from mcp_servers.kubernetes.diagnose.podstate import Container, containers, since
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, controller_of, ref_of
 from mcp_servers.kubernetes.diagnose.termination import exit_evidence, explain, log_source

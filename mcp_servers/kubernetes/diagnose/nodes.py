@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from mcp_servers.cluster.finding import Evidence, Finding, Severity
 from mcp_servers.kubernetes.diagnose.fields import Obj, at, condition, labels, name_of, rows, text
-from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, Severity
 from mcp_servers.kubernetes.diagnose.podstate import GRACE, age, is_down, is_finished, since
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, controller_of, ref_of
 from mcp_servers.kubernetes.rendering import duration

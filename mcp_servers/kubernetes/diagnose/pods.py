@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+from mcp_servers.cluster.finding import Evidence, Finding, ObjectRef, Severity
 from mcp_servers.kubernetes.diagnose import images
 from mcp_servers.kubernetes.diagnose.fields import Obj, at, condition, name_of, rows, text
-from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, ObjectRef, Severity
 from mcp_servers.kubernetes.diagnose.impact import at_root, ready, wanted
 from mcp_servers.kubernetes.diagnose.podstate import (
     GRACE,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from mcp_servers.cluster.finding import Evidence, Finding, LogSource
 from mcp_servers.kubernetes.diagnose.events import Event
 from mcp_servers.kubernetes.diagnose.fields import Obj, condition, mapping, name_of, number, text
-from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, LogSource
 from mcp_servers.kubernetes.diagnose.impact import at_root
 from mcp_servers.kubernetes.diagnose.podstate import (
     GRACE,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+from mcp_servers.cluster.finding import Evidence, Finding, ObjectRef
 from mcp_servers.kubernetes.diagnose.fields import Obj, claims, condition, mapping, name_of, namespace_of, rows, text
-from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, ObjectRef
 from mcp_servers.kubernetes.diagnose.impact import at_root
 from mcp_servers.kubernetes.diagnose.podstate import (
     GRACE,

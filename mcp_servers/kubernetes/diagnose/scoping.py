@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 
+from mcp_servers.cluster.finding import ObjectRef, one_line
+from mcp_servers.cluster.report import Scope
 from mcp_servers.kubernetes.diagnose.fields import Obj, claims, labels, mapping, namespace_of, text
-from mcp_servers.kubernetes.diagnose.finding import ObjectRef, one_line
 from mcp_servers.kubernetes.diagnose.ingresses import backends, routes
-from mcp_servers.kubernetes.diagnose.report import Scope
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot, controller_of, ref_of
 
 _SEARCHED = (

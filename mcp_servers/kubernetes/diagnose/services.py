@@ -6,6 +6,7 @@ import difflib
 from bisect import bisect
 from datetime import datetime
 
+from mcp_servers.cluster.finding import Evidence, Finding, ObjectRef, Severity
 from mcp_servers.kubernetes.diagnose.fields import (
     Obj,
     at,
@@ -15,7 +16,6 @@ from mcp_servers.kubernetes.diagnose.fields import (
     rows,
     text,
 )
-from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, ObjectRef, Severity
 from mcp_servers.kubernetes.diagnose.impact import wanted
 from mcp_servers.kubernetes.diagnose.podstate import is_ready, live
 from mcp_servers.kubernetes.diagnose.probes import is_starting

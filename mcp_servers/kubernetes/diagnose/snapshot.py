@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from mcp_servers.cluster.finding import ObjectRef, Severity
 from mcp_servers.kubernetes.diagnose.events import Event, read_event
 from mcp_servers.kubernetes.diagnose.fields import (
     Obj,
@@ -21,7 +22,6 @@ from mcp_servers.kubernetes.diagnose.fields import (
     text,
     uid_of,
 )
-from mcp_servers.kubernetes.diagnose.finding import ObjectRef, Severity
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Pod": ("",),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+from mcp_servers.cluster.finding import Evidence, Finding, Severity
 from mcp_servers.kubernetes.diagnose.events import Event
 from mcp_servers.kubernetes.diagnose.fields import Obj, at, claims, mapping, name_of, namespace_of, text
-from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, Severity
 from mcp_servers.kubernetes.diagnose.impact import at_root
 from mcp_servers.kubernetes.diagnose.podstate import (
     GRACE,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+from mcp_servers.cluster.finding import Evidence, Finding, ObjectRef
 from mcp_servers.kubernetes.diagnose.events import Event
 from mcp_servers.kubernetes.diagnose.fields import Obj, condition, mapping, name_of, number, text
-from mcp_servers.kubernetes.diagnose.finding import Evidence, Finding, ObjectRef
 from mcp_servers.kubernetes.diagnose.impact import impact, ready, wanted
 from mcp_servers.kubernetes.diagnose.podstate import GRACE, age, down_node, is_ready, live, lived, since
 from mcp_servers.kubernetes.diagnose.probes import is_starting

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mcp_servers.observing import arguments, times
+from mcp_servers.observing import times
 from mcp_servers.observing.matchers import Matcher, all_match, all_parsed
 from mcp_servers.observing.times import Clock, spelt, stamp
 from mcp_servers.prometheus.alertmanager import Alert, AlertmanagerApi, Silence
@@ -19,6 +19,7 @@ from opswarm.errors import Conflict, InvalidInput, NotFound
 from opswarm.guard.limits import PROTECTED_NAMESPACES
 from opswarm.guard.risk import Risk
 from opswarm.guard.targets import Target, Verb
+from opswarm.mcp.arguments import shown
 from opswarm.mcp.text import one_line
 from opswarm.mcp.tools import ToolSpec
 
@@ -98,7 +99,7 @@ class Silences:
     ) -> Plan:
         """End a silence now, so that its alerts are notified about again."""
         if not _ID.fullmatch(id):
-            raise InvalidInput(f"id: {arguments.shown(id)} is not the id of a silence.")
+            raise InvalidInput(f"id: {shown(id)} is not the id of a silence.")
         silence = await self._api.silence(id)
         if silence.state not in ("active", "pending"):
             raise InvalidInput(f"The silence {id} has ended ({stamp(silence.ends)}).")

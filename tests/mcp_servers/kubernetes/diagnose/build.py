@@ -8,8 +8,8 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
+from mcp_servers.cluster.report import Report, Scope
 from mcp_servers.kubernetes.diagnose.engine import diagnose
-from mcp_servers.kubernetes.diagnose.report import Report, Scope
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot
 
 Obj = dict[str, Any]

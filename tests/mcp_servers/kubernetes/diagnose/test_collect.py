@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from mcp_servers.cluster.report import Report, Scope, render
 from mcp_servers.kubernetes.diagnose.collect import CLUSTER_WIDE, NAMESPACED, add_logs, collect, telling_lines
 from mcp_servers.kubernetes.diagnose.engine import diagnose
-from mcp_servers.kubernetes.diagnose.report import Report, Scope, render
 from opswarm.errors import DeadlineExceeded, NotFound, OpswarmError, PermissionDenied, Unavailable
 from tests.mcp_servers.kubernetes.diagnose.build import NOW, causes, ended, service, stack, told, waiting
 

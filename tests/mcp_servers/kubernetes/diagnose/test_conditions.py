@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from mcp_servers.cluster.report import Scope, render
 from mcp_servers.kubernetes.diagnose.collect import collect
 from mcp_servers.kubernetes.diagnose.engine import diagnose
-from mcp_servers.kubernetes.diagnose.report import Scope, render
 from tests.mcp_servers.kubernetes.diagnose.build import NOW, Obj, ago, causes, meta, only, run, stack, told, waiting
 
 SCOPE = Scope("media", "Certificate", "web-tls")

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
+from mcp_servers.cluster.report import Report, Scope, render
 from mcp_servers.kubernetes.diagnose.collect import add_logs, collect
 from mcp_servers.kubernetes.diagnose.engine import diagnose
-from mcp_servers.kubernetes.diagnose.report import Report, Scope, render
 from opswarm.errors import InvalidInput
 
 lab_app = pytest.importorskip("lab.app")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from mcp_servers.cluster.report import Scope
 from mcp_servers.kubernetes.diagnose.engine import diagnose
-from mcp_servers.kubernetes.diagnose.report import Scope
 from tests.mcp_servers.kubernetes.diagnose.build import (
     NOW,
     Obj,

@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from mcp_servers.kubernetes.diagnose.finding import Evidence, ObjectRef, one_line
-from mcp_servers.kubernetes.diagnose.report import Scope, render, to_data
+from mcp_servers.cluster.finding import Evidence, ObjectRef, one_line
+from mcp_servers.cluster.report import Scope, render, to_data
 from tests.mcp_servers.kubernetes.diagnose.build import (
     causes,
     event,

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from mcp_servers.kubernetes.diagnose.report import Scope, render
+from mcp_servers.cluster.report import Scope, render
 from tests.mcp_servers.kubernetes.diagnose.build import (
     causes,
     claim,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from mcp_servers.cluster.report import Scope
 from mcp_servers.kubernetes.diagnose.engine import diagnose
-from mcp_servers.kubernetes.diagnose.report import Scope
 from mcp_servers.kubernetes.diagnose.snapshot import Snapshot
 from tests.mcp_servers.kubernetes.diagnose.build import (
     NOW,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mcp_servers.kubernetes.diagnose.finding import Finding, ObjectRef, Severity, one_line
+from mcp_servers.cluster.finding import Finding, ObjectRef, Severity, one_line
 
 _MOST_AFFECTED = 8
 _MOST_AFFECTED_DATA = 50

@@ -27,13 +27,13 @@ def _options() -> Any:
 _RE2 = _options()
 
 
-def _quoted(value: str) -> str:
+def shown(value: str) -> str:
     return f"'{cap_bytes(' '.join(clean(value).split()), 80)}'"
 
 
 def name(value: str, field: str = "name") -> str:
     if not _NAME.fullmatch(value):
-        raise InvalidInput(f"{field}: {_quoted(value)} is not a Kubernetes name.")
+        raise InvalidInput(f"{field}: {shown(value)} is not a Kubernetes name.")
     return value
 
 
@@ -48,7 +48,7 @@ def namespace(value: str) -> str:
     if value in ("", "*", "all"):
         return ""
     if not _NAMESPACE.fullmatch(value):
-        raise InvalidInput(f"namespace: {_quoted(value)} is not a namespace name.")
+        raise InvalidInput(f"namespace: {shown(value)} is not a namespace name.")
     return value
 
 
@@ -58,7 +58,7 @@ def seconds(value: str, field: str = "since") -> int:
         return 0
     found = _SINCE.fullmatch(value.strip())
     if not found:
-        raise InvalidInput(f"{field}: {_quoted(value)} is not a duration.", hint="Write it like 15m, 2h or 1d.")
+        raise InvalidInput(f"{field}: {shown(value)} is not a duration.", hint="Write it like 15m, 2h or 1d.")
     return int(found.group(1)) * _UNIT[found.group(2)]
 
 
@@ -76,7 +76,7 @@ def pattern(value: str, field: str) -> Any:
         return re2.compile(value, _RE2)
     except (re2.error, UnicodeError) as error:
         raise InvalidInput(
-            f"{field}: {_quoted(value)} is not a regular expression (RE2, without look-around)."
+            f"{field}: {shown(value)} is not a regular expression (RE2, without look-around)."
         ) from error
 
 
