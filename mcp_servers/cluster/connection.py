@@ -257,6 +257,10 @@ class Cluster:
             hint="Check that the cluster is up and that the kubeconfig is right.",
         )
 
+    async def answers(self) -> None:
+        """Returns when the API server answers. Raises as `get` does."""
+        await self.get("/version")
+
     async def logs(
         self, namespace: str, pod: str, container: str, *, previous: bool = False, tail: int = 100, since: int = 0
     ) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mcp_servers.cluster.finding import Finding, ObjectRef, Severity, one_line
+from opswarm.mcp.text import counted
 
 _MOST_AFFECTED = 8
 _MOST_AFFECTED_DATA = 50
@@ -44,12 +45,8 @@ class Report:
         return sum(self.checked.values())
 
 
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def _checked(report: Report) -> str:
-    return f"checked {_plural(report.objects, 'object')} in {_plural(report.namespaces, 'namespace')}"
+    return f"checked {counted(report.objects, 'object')} in {counted(report.namespaces, 'namespace')}"
 
 
 def headline(report: Report) -> str:
@@ -58,9 +55,9 @@ def headline(report: Report) -> str:
         return "Nothing was checked."
     if not report.findings:
         return f"No problems found ({_checked(report)})."
-    counted = Counter(finding.severity for finding in report.findings)
-    parts = ", ".join(f"{counted[severity]} {severity}" for severity in Severity if counted[severity])
-    return f"{_plural(len(report.findings), 'problem')}: {parts} ({_checked(report)})"
+    by_severity = Counter(finding.severity for finding in report.findings)
+    parts = ", ".join(f"{by_severity[severity]} {severity}" for severity in Severity if by_severity[severity])
+    return f"{counted(len(report.findings), 'problem')}: {parts} ({_checked(report)})"
 
 
 def render(report: Report, limit: int = 10) -> str:

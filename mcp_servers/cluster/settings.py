@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from opswarm.settings import Settings
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
@@ -15,3 +17,9 @@ class ClusterSettings:
     in_cluster: bool = False
     connect: float = 5.0
     total: float = 30.0
+
+
+def chosen(settings: Settings) -> ClusterSettings:
+    """The cluster that the settings name."""
+    kubernetes = settings.kubernetes
+    return ClusterSettings(kubernetes.kubeconfig, kubernetes.context, kubernetes.in_cluster)

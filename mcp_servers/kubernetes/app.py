@@ -5,35 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from mcp_servers.cluster.connection import Cluster
-from mcp_servers.cluster.settings import ClusterSettings
+from mcp_servers.cluster.settings import chosen
 from mcp_servers.kubernetes.tools import ACTING, INSTRUCTIONS, declared, kubernetes_tools
 from opswarm.mcp.serving import ToolProvider
-from opswarm.service import Check
 from opswarm.settings import Settings
 
-__all__ = ["NAME", "cluster_settings", "create_server", "declared"]
+__all__ = ["NAME", "create_server", "declared"]
 
 NAME = "kubernetes"
-
-
-def cluster_settings(settings: Settings) -> ClusterSettings:
-    """The cluster that the settings name."""
-    chosen = settings.kubernetes
-    return ClusterSettings(chosen.kubeconfig, chosen.context, chosen.in_cluster)
-
-
-def _answers(cluster: Cluster) -> Check:
-    async def check() -> None:
-        await cluster.get("/version")
-
-    return check
 
 
 @asynccontextmanager
 async def create_server(settings: Settings) -> AsyncIterator[ToolProvider]:
     """The tool server while its cluster connection is open. Raises `SettingsInvalid` for a bad kubeconfig."""
     acts = NAME in settings.actions.servers
-    async with kubernetes_tools(cluster_settings(settings), actions=acts) as (cluster, specs):
+    async with kubernetes_tools(chosen(settings), actions=acts) as (cluster, specs):
         instructions = INSTRUCTIONS + ACTING if acts else INSTRUCTIONS
-        yield ToolProvider(NAME, specs, instructions, checks={"Kubernetes API": _answers(cluster)})
+        yield ToolProvider(NAME, specs, instructions, checks={"Kubernetes API": cluster.answers})

@@ -14,12 +14,12 @@ from mcp_servers.loki.lines import grouped
 from mcp_servers.loki.selecting import known_stats, matchers, only_selector, selector
 from mcp_servers.observing import arguments
 from mcp_servers.observing.arguments import Cursor, Limit
-from mcp_servers.observing.pages import paged
 from mcp_servers.observing.selectors import is_plain_label, labels_text
 from mcp_servers.observing.times import spelt
 from mcp_servers.observing.values import number, size
 from opswarm.errors import InvalidInput, NotFound, OpswarmError
 from opswarm.mcp.arguments import shown
+from opswarm.mcp.pages import paged
 from opswarm.mcp.text import one_line
 from opswarm.mcp.tools import ToolOutput
 

@@ -23,11 +23,11 @@ from mcp_servers.loki.selecting import (
 )
 from mcp_servers.observing import arguments, times
 from mcp_servers.observing.arguments import Limit
-from mcp_servers.observing.pages import paged
 from mcp_servers.observing.selectors import quoted
 from mcp_servers.observing.times import spelt, stamp
 from opswarm.errors import InvalidInput
 from opswarm.mcp import arguments as checked
+from opswarm.mcp.pages import paged
 from opswarm.mcp.text import one_line
 from opswarm.mcp.tools import ToolOutput
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from typing import Annotated, TypeVar
 
@@ -37,20 +35,3 @@ def word(value: str, field: str) -> str:
     if len(value) > 253:
         raise InvalidInput(f"{field} is longer than 253 characters.")
     return value.strip().lower()
-
-
-def after(cursor: str) -> int:
-    """How many rows the pages before had. Raises `InvalidInput` for a cursor that is none of ours."""
-    if not cursor:
-        return 0
-    try:
-        number = int(base64.urlsafe_b64decode(cursor.encode("ascii")).decode("ascii").removeprefix("row:"))
-    except (ValueError, binascii.Error) as error:
-        raise InvalidInput(
-            f"cursor: {shown(cursor)} is none of this tool's.", hint="List again from the start."
-        ) from error
-    return bounded(number, 0, 10_000_000, "cursor")
-
-
-def cursor_at(row: int) -> str:
-    return base64.urlsafe_b64encode(f"row:{row}".encode()).decode()

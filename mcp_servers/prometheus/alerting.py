@@ -12,11 +12,11 @@ from pydantic import Field
 from mcp_servers.observing import arguments
 from mcp_servers.observing.arguments import Cursor, Limit
 from mcp_servers.observing.matchers import Matcher, from_filter
-from mcp_servers.observing.pages import paged
 from mcp_servers.observing.selectors import labels_text
 from mcp_servers.observing.times import Clock, stamp
 from mcp_servers.prometheus.alertmanager import Alert, AlertmanagerApi, Silence
 from mcp_servers.prometheus.watching import other_labels, severity_rank, since
+from opswarm.mcp.pages import paged
 from opswarm.mcp.text import duration
 from opswarm.mcp.tools import ToolOutput
 

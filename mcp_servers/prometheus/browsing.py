@@ -11,12 +11,12 @@ from pydantic import Field
 
 from mcp_servers.observing import arguments, times
 from mcp_servers.observing.arguments import Cursor, Limit
-from mcp_servers.observing.pages import paged
 from mcp_servers.observing.selectors import labels_text, query_text
 from mcp_servers.observing.times import Clock
 from mcp_servers.prometheus.api import MOST_SERIES, PrometheusApi
 from opswarm.errors import InvalidInput, NotFound, OpswarmError
 from opswarm.mcp.arguments import shown
+from opswarm.mcp.pages import paged
 from opswarm.mcp.text import one_line
 from opswarm.mcp.tools import ToolOutput
 

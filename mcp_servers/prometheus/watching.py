@@ -12,11 +12,11 @@ from pydantic import Field
 
 from mcp_servers.observing import arguments
 from mcp_servers.observing.arguments import Cursor, Limit
-from mcp_servers.observing.pages import paged
 from mcp_servers.observing.selectors import labels_text
 from mcp_servers.observing.times import Clock
 from mcp_servers.observing.values import as_float, number
 from mcp_servers.prometheus.api import PrometheusApi
+from opswarm.mcp.pages import paged
 from opswarm.mcp.text import duration, one_line
 from opswarm.mcp.tools import ToolOutput
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from typing import Any
 
@@ -84,3 +86,20 @@ def bounded(value: int, low: int, high: int, field: str) -> int:
     if not low <= value <= high:
         raise InvalidInput(f"{field} must be from {low} to {high}, not {value}.")
     return value
+
+
+def after(cursor: str) -> int:
+    """How many rows the pages before had. Raises `InvalidInput` for a cursor that is none of ours."""
+    if not cursor:
+        return 0
+    try:
+        number = int(base64.urlsafe_b64decode(cursor.encode("ascii")).decode("ascii").removeprefix("row:"))
+    except (ValueError, binascii.Error) as error:
+        raise InvalidInput(
+            f"cursor: {shown(cursor)} is none of this tool's.", hint="List again from the start."
+        ) from error
+    return bounded(number, 0, 10_000_000, "cursor")
+
+
+def cursor_at(row: int) -> str:
+    return base64.urlsafe_b64encode(f"row:{row}".encode()).decode()

@@ -31,6 +31,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, last: int = _
     return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 object`, `2 objects`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def one_line(value: str) -> str:
     """Text from outside, which can then neither end a line nor move a terminal's cursor."""
     return " ".join(clean(value).split())

@@ -12,9 +12,11 @@ import yaml
 
 from lab.access import RbacUser, Rule
 from mcp_servers.cluster.access import Right
+from mcp_servers.flux import reads as flux_reads
 from mcp_servers.kubernetes.actions.rights import RIGHTS
 from mcp_servers.kubernetes.reads import READS
 from mcp_servers.kubernetes.tools import declared
+from tests.mcp_servers.flux.stage import staged
 from tests.mcp_servers.kubernetes.tools.bench import benched
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
@@ -43,9 +45,10 @@ def every_file() -> list[Path]:
 ACTIONS = [s.name for s in declared() if not s.read_only]
 
 
-def test_reading_is_granted_what_it_needs_and_nothing_else() -> None:
-    found = list(granted("base/kubernetes-read.yaml"))
-    assert set(found) == READS and len(found) == len(READS)
+@pytest.mark.parametrize(("server", "needed"), [("kubernetes", READS), ("flux", flux_reads.READS)])
+def test_reading_is_granted_what_it_needs_and_nothing_else(server: str, needed: frozenset[Right]) -> None:
+    found = list(granted(f"base/{server}-read.yaml"))
+    assert set(found) == needed and len(found) == len(needed)
 
 
 @pytest.mark.parametrize("tool", ACTIONS)
@@ -67,10 +70,10 @@ def test_nothing_is_granted_by_a_wildcard_and_nobody_sees_secrets() -> None:
             assert not words & {"*", "secrets", "pods/exec", "pods/attach", "escalate", "bind", "impersonate"}, path
 
 
-def test_only_the_tool_server_has_rights_in_the_cluster_and_agents_not_even_a_token() -> None:
+def test_only_the_tool_servers_have_rights_in_the_cluster_and_agents_not_even_a_token() -> None:
     found = [o for path in every_file() for o in yaml.safe_load_all(path.read_text()) if o]
     bound = {s["name"] for o in found if o["kind"] == "ClusterRoleBinding" for s in o["subjects"]}
-    assert bound == {"kubernetes"}
+    assert bound == {"flux", "kubernetes"}
     mounted = {o["metadata"]["name"]: o["automountServiceAccountToken"] for o in found if o["kind"] == "ServiceAccount"}
     assert mounted["devops"] is False and mounted["gateway"] is False
     local = [o for o in found if o["kind"] == "RoleBinding"]
@@ -107,3 +110,20 @@ async def test_with_these_rights_no_read_tool_is_refused(tmp_path: Path) -> None
             output = await tools.say(name, **arguments)
             lines = [line for line in output.text.splitlines() if "RBAC" in line or "orbidden" in line]
             assert all("secret" in line.lower() for line in lines), (name, lines)
+
+
+async def test_with_these_rights_no_flux_tool_is_refused(tmp_path: Path) -> None:
+    rules = [
+        Rule(tuple(r["verbs"]), tuple(r["resources"]), tuple(r["apiGroups"]))
+        for r in role("base/flux-read.yaml")["rules"]
+    ]
+    user = RbacUser("system:serviceaccount:opswarm:flux", rules)
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("flux_report", {}), ("flux_list", {}), ("flux_get", {"kind": "ks", "name": "jellyfin"}),
+        ("flux_tree", {"kind": "hr", "name": "jellyfin"}),
+        ("flux_owner", {"kind": "Deployment", "name": "jellyfin", "namespace": "media"}),
+    ]  # fmt: skip
+    async with staged(tmp_path, rbac={"tools": user}, token="tools") as stage:
+        for name, arguments in calls:
+            text = await stage.text(name, **arguments)
+            assert "RBAC" not in text and "orbidden" not in text and "not listed" not in text, text

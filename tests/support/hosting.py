@@ -48,7 +48,7 @@ def free_port() -> int:
         return port
 
 
-async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
     """Waits, bounded, for a condition."""
     async with asyncio.timeout(seconds):
         while True:

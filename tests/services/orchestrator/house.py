@@ -144,7 +144,7 @@ class Swarm:
         return next(t for t in await agent.tasks(self.token(who)) if t.id == id)
 
 
-async def ended(at: Swarm, task: str, where: str = "orchestrator", seconds: float = 20) -> None:
+async def ended(at: Swarm, task: str, where: str = "orchestrator", seconds: float = 60) -> None:
     async def is_so() -> bool:
         return (await at.task(task, at=where)).status.state == TaskState.TASK_STATE_COMPLETED
 

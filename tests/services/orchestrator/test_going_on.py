@@ -68,7 +68,7 @@ async def test_an_approved_action_waits_for_as_long_as_nothing_may_or_can_be_don
             case _:
                 monkeypatch.setattr(Executions, "became", became)
         await at.answer(id)
-        await until(lambda: len(tries) > 3, 30)
+        await until(lambda: len(tries) > 3)
         await waits(at, task)
         assert at.lamps.effects == 0
         match held:
@@ -78,7 +78,7 @@ async def test_an_approved_action_waits_for_as_long_as_nothing_may_or_can_be_don
                 control.write_bytes(kept) if kept else control.unlink()
             case _:
                 down = False
-        await ended(at, task, seconds=30)
+        await ended(at, task)
     assert at.lamps.effects == 1
 
 

@@ -55,12 +55,12 @@ async def test_what_is_answered_through_another_replica_goes_on_once(tmp_path: P
         (id,), task = await at.waiting("switch the lamp in the hall")
         assert (await at.answer(id, at=other)).status_code == 200
         assert (await at.answer(id)).status_code == 409
-        await ended(at, task, seconds=30)
+        await ended(at, task)
         # And while the first is away: it goes on with what it had begun when it is back.
         (late,), second = await at.waiting("switch the lamp at the desk")
         await at.stop("orchestrator")
         assert (await at.answer(late, at=other)).status_code == 200
         await at.start("orchestrator")
-        await ended(at, second, seconds=30)
+        await ended(at, second)
         told = (await at.call("GET", "/audit/lamps")).json()["entries"]
     assert at.lamps.effects == 2 and [e["event"]["event"] for e in told].count("executing") == 2

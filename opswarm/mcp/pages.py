@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from mcp_servers.observing import arguments
+from opswarm.mcp import arguments
 from opswarm.mcp.text import TEXT_LIMIT, fitting, table
 from opswarm.mcp.tools import ToolOutput
 

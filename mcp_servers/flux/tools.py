@@ -1,0 +1,35 @@
+"""What the Flux tool server offers."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from mcp_servers.cluster.connection import Cluster
+from mcp_servers.cluster.resources import Resources
+from mcp_servers.flux.reading import Reading
+from mcp_servers.flux.snapshot import Flux
+from opswarm.mcp.tools import ToolSpec
+
+INSTRUCTIONS = (
+    "Reads what Flux does in a Kubernetes cluster. Begin with flux_report; flux_owner says what applies an object and "
+    "where in Git it is. Reconciling is under way, not broken. What Flux manages is mended in Git."
+)
+
+ACTING = ""
+
+
+def declared() -> list[ToolSpec]:
+    """Every tool, to be read about: there is no cluster behind them."""
+    return specs(Resources(cast(Cluster, None)))
+
+
+def specs(resources: Resources) -> list[ToolSpec]:
+    """Every tool; none changes anything."""
+    reading = Reading(Flux(resources))
+    return [
+        ToolSpec(reading.flux_report, timeout=90),
+        ToolSpec(reading.flux_list, timeout=90),
+        ToolSpec(reading.flux_get),
+        ToolSpec(reading.flux_tree),
+        ToolSpec(reading.flux_owner),
+    ]

@@ -1,0 +1,58 @@
+"""The Flux tools over a lab that stands still, on loopback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from lab.access import RbacUser
+from lab.kubeconfig import kubeconfig
+from lab.serve import serve
+from mcp_servers.cluster.connection import open_cluster
+from mcp_servers.cluster.resources import Resources
+from mcp_servers.cluster.settings import ClusterSettings
+from mcp_servers.flux.reading import Reading
+from mcp_servers.flux.snapshot import Flux
+from opswarm.mcp.tools import ToolSpec
+from tests.lab.conftest import Served, client_for, new_lab
+from tests.support.acting import Tools
+
+KUSTOMIZE = "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/{}/kustomizations/{}"
+HELM = "/apis/helm.toolkit.fluxcd.io/v2/namespaces/{}/helmreleases/{}"
+SOURCE = "/apis/source.toolkit.fluxcd.io/v1/namespaces/{}/gitrepositories/{}"
+
+
+class Stage(Served, Tools):
+    """A served lab and the tools on it."""
+
+    async def merge(self, path: str, body: Any) -> None:
+        headers = {"Content-Type": "application/merge-patch+json"}
+        answer = await self.http.patch(path, content=json.dumps(body), headers=headers)
+        assert answer.status_code == 200, answer.text
+
+    async def condition(self, path: str, status: str, reason: str, message: str, **more: Any) -> None:
+        """Sets the Ready condition of an object, as its controller would have five minutes before the lab's now."""
+        ready = {
+            "type": "Ready", "status": status, "reason": reason, "message": message, "observedGeneration": 1,
+            "lastTransitionTime": "2026-03-02T11:50:00Z",
+        }  # fmt: skip
+        await self.merge(f"{path}/status", {"status": {"conditions": [ready], **more}})
+
+
+@asynccontextmanager
+async def staged(folder: Path, *, rbac: dict[str, RbacUser] | None = None, token: str = "") -> AsyncIterator[Stage]:
+    """A healthy lab, read as an administrator or as whom `token` is."""
+    lab, clock = new_lab(rbac=rbac)
+    async with await serve(lab) as running:
+        http = client_for(running)
+        stage = Stage(lab, running, clock, http)
+        file = folder / "kubeconfig.yaml"
+        file.write_text(kubeconfig(running.url, running.ca_pem, token or lab.token))
+        async with http, open_cluster(ClusterSettings(file)) as cluster:
+            reading = Reading(Flux(Resources(cluster)), clock)
+            tools = (reading.flux_report, reading.flux_list, reading.flux_get, reading.flux_tree, reading.flux_owner)
+            stage.tools = {tool.__name__: ToolSpec(tool) for tool in tools}
+            yield stage
