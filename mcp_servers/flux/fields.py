@@ -125,6 +125,16 @@ def changed_at(obj: Any) -> str:
     return max([*written, text(obj, "metadata", "creationTimestamp")])
 
 
+def event_time(event: Obj) -> str:
+    """When an event was last seen."""
+    return (
+        text(event, "series", "lastObservedTime")
+        or text(event, "lastTimestamp")
+        or text(event, "eventTime")
+        or text(event, "metadata", "creationTimestamp")
+    )
+
+
 def short(revision: str) -> str:
     """A revision with its hash cut to eight digits: `main@sha1:5b1c7f0d`."""
     return one_line(_HASH.sub(r"\1:\2", revision))

@@ -17,6 +17,7 @@ from mcp_servers.flux.fields import (
     Ref,
     address,
     ago,
+    event_time,
     inventory,
     label,
     mapping,
@@ -267,9 +268,9 @@ class Reading:
             )
         except OpswarmError as error:
             return [f"(events: {unreadable(error)})"]
-        newest = sorted(found, key=_event_time)[-_MOST_EVENTS:]
+        newest = sorted(found, key=event_time)[-_MOST_EVENTS:]
         return [
-            f"event {ago(_event_time(e), at)} ago {text(e, 'type')} {text(e, 'reason')}: {one_line(text(e, 'message'))}"
+            f"event {ago(event_time(e), at)} ago {text(e, 'type')} {text(e, 'reason')}: {one_line(text(e, 'message'))}"
             for e in newest
         ]
 
@@ -371,12 +372,3 @@ def _version(deployment: Obj) -> str:
     containers: Sequence[Any] = rows(deployment, "spec", "template", "spec", "containers")
     image = text(containers[0], "image") if containers else ""
     return one_line(image.partition("@")[0].rpartition(":")[2] or "?", 60)
-
-
-def _event_time(event: Obj) -> str:
-    return (
-        text(event, "series", "lastObservedTime")
-        or text(event, "lastTimestamp")
-        or text(event, "eventTime")
-        or text(event, "metadata", "creationTimestamp")
-    )

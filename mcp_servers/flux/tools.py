@@ -6,13 +6,15 @@ from typing import cast
 
 from mcp_servers.cluster.connection import Cluster
 from mcp_servers.cluster.resources import Resources
+from mcp_servers.flux.diagnosis import FluxDiagnosis
 from mcp_servers.flux.reading import Reading
 from mcp_servers.flux.snapshot import Flux
 from opswarm.mcp.tools import ToolSpec
 
 INSTRUCTIONS = (
-    "Reads what Flux does in a Kubernetes cluster. Begin with flux_report; flux_owner says what applies an object and "
-    "where in Git it is. Reconciling is under way, not broken. What Flux manages is mended in Git."
+    "Reads what Flux does in a Kubernetes cluster. When something is broken begin with flux_diagnose; flux_owner says "
+    "what applies an object and where in Git it is. Reconciling is under way, not broken. What Flux manages is mended "
+    "in Git."
 )
 
 ACTING = ""
@@ -25,8 +27,10 @@ def declared() -> list[ToolSpec]:
 
 def specs(resources: Resources) -> list[ToolSpec]:
     """Every tool; none changes anything."""
-    reading = Reading(Flux(resources))
+    flux = Flux(resources)
+    reading = Reading(flux)
     return [
+        ToolSpec(FluxDiagnosis(flux).flux_diagnose, timeout=90),
         ToolSpec(reading.flux_report, timeout=90),
         ToolSpec(reading.flux_list, timeout=90),
         ToolSpec(reading.flux_get),

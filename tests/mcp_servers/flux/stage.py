@@ -14,6 +14,7 @@ from lab.serve import serve
 from mcp_servers.cluster.connection import open_cluster
 from mcp_servers.cluster.resources import Resources
 from mcp_servers.cluster.settings import ClusterSettings
+from mcp_servers.flux.diagnosis import FluxDiagnosis
 from mcp_servers.flux.reading import Reading
 from mcp_servers.flux.snapshot import Flux
 from opswarm.mcp.tools import ToolSpec
@@ -52,7 +53,15 @@ async def staged(folder: Path, *, rbac: dict[str, RbacUser] | None = None, token
         file = folder / "kubeconfig.yaml"
         file.write_text(kubeconfig(running.url, running.ca_pem, token or lab.token))
         async with http, open_cluster(ClusterSettings(file)) as cluster:
-            reading = Reading(Flux(Resources(cluster)), clock)
-            tools = (reading.flux_report, reading.flux_list, reading.flux_get, reading.flux_tree, reading.flux_owner)
+            flux = Flux(Resources(cluster))
+            reading = Reading(flux, clock)
+            tools = (
+                FluxDiagnosis(flux, clock).flux_diagnose,
+                reading.flux_report,
+                reading.flux_list,
+                reading.flux_get,
+                reading.flux_tree,
+                reading.flux_owner,
+            )
             stage.tools = {tool.__name__: ToolSpec(tool) for tool in tools}
             yield stage
