@@ -18,6 +18,11 @@ _OWNED: Mapping[str, tuple[str, ...]] = {
 READS: frozenset[Right] = frozenset(
     {Right(kind.group, kind.plural, verb) for kind in KINDS for verb in ("get", "list")}
     | {Right("apps", "deployments", verb) for verb in ("get", "list")}
-    | {Right("", "events", "list"), Right("", "namespaces", "get")}
+    | {
+        Right("", "events", "list"),
+        Right("", "pods", "list"),
+        Right("", "pods", "get", "log"),
+        Right("", "namespaces", "get"),
+    }
     | {Right(group, plural, "get") for group, plurals in _OWNED.items() for plural in plurals}
 )

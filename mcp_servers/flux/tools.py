@@ -7,6 +7,7 @@ from typing import cast
 from mcp_servers.cluster.connection import Cluster
 from mcp_servers.cluster.resources import Resources
 from mcp_servers.flux.diagnosis import FluxDiagnosis
+from mcp_servers.flux.logs import FluxLogs
 from mcp_servers.flux.reading import Reading
 from mcp_servers.flux.snapshot import Flux
 from opswarm.mcp.tools import ToolSpec
@@ -36,4 +37,5 @@ def specs(resources: Resources) -> list[ToolSpec]:
         ToolSpec(reading.flux_get),
         ToolSpec(reading.flux_tree),
         ToolSpec(reading.flux_owner),
+        ToolSpec(FluxLogs(flux).flux_logs),
     ]

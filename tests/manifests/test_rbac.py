@@ -119,6 +119,7 @@ async def test_with_these_rights_no_flux_tool_is_refused(tmp_path: Path) -> None
     ]
     user = RbacUser("system:serviceaccount:opswarm:flux", rules)
     calls: list[tuple[str, dict[str, Any]]] = [
+        ("flux_logs", {"kind": "ks", "name": "jellyfin"}), ("flux_diagnose", {}),
         ("flux_report", {}), ("flux_list", {}), ("flux_get", {"kind": "ks", "name": "jellyfin"}),
         ("flux_tree", {"kind": "hr", "name": "jellyfin"}),
         ("flux_owner", {"kind": "Deployment", "name": "jellyfin", "namespace": "media"}),

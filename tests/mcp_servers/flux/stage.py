@@ -15,6 +15,7 @@ from mcp_servers.cluster.connection import open_cluster
 from mcp_servers.cluster.resources import Resources
 from mcp_servers.cluster.settings import ClusterSettings
 from mcp_servers.flux.diagnosis import FluxDiagnosis
+from mcp_servers.flux.logs import FluxLogs
 from mcp_servers.flux.reading import Reading
 from mcp_servers.flux.snapshot import Flux
 from opswarm.mcp.tools import ToolSpec
@@ -57,6 +58,7 @@ async def staged(folder: Path, *, rbac: dict[str, RbacUser] | None = None, token
             reading = Reading(flux, clock)
             tools = (
                 FluxDiagnosis(flux, clock).flux_diagnose,
+                FluxLogs(flux).flux_logs,
                 reading.flux_report,
                 reading.flux_list,
                 reading.flux_get,
