@@ -76,7 +76,7 @@ class Lab:
         self.token = token or secrets.token_urlsafe(24)
         self.scenarios = tuple(scenarios)
         self.cluster, self.store = cluster, cluster.store
-        self._clock, self._tick_seconds = clock, tick_seconds
+        self.clock, self._tick_seconds = clock, tick_seconds
         self.api = Api(cluster, Access({**(rbac or {}), self.token: ADMIN}), clock)
         self.app = Starlette(
             routes=[Route("/{path:path}", self.api.handle, methods=list(METHODS))], lifespan=self._lifespan
@@ -84,7 +84,7 @@ class Lab:
 
     def tick(self) -> None:
         """One step of every controller and kubelet, up to the present of the lab's clock."""
-        self.cluster.step(self._clock())
+        self.cluster.step(self.clock())
 
     def close_streams(self) -> None:
         """Ends every watch and followed log, so that a server can stop at once."""

@@ -40,7 +40,8 @@ def _manager(entry: Obj) -> Manager:
 def signed(before: Obj | None, after: Obj, manager: Manager, resource: Resource, now: datetime) -> Obj:
     """`after` with what an update changed given to `manager` and taken from the others."""
     if manager.subresource:
-        return _written(before, after, {**owned(after), manager: frozenset({(f"f:{manager.subresource}",)})}, now)
+        fields = {**owned(after), manager: frozenset({(f"f:{manager.subresource}",)})}
+        return _written(before, after, fields, now, manager)
     old = flatten(before, custom=resource.custom) if before else {}
     new = flatten(after, custom=resource.custom)
     changed = {path for path, value in new.items() if old.get(path, _MISSING) != value}
@@ -51,7 +52,7 @@ def signed(before: Obj | None, after: Obj, manager: Manager, resource: Resource,
     }
     found = {who: paths if who.subresource else frozenset(paths - gone) for who, paths in kept.items()}
     found[manager] = frozenset(found.get(manager, frozenset()) | changed)
-    return _written(before, after, found, now)
+    return _written(before, after, found, now, manager)
 
 
 def applied(
@@ -60,7 +61,7 @@ def applied(
     """What the object becomes when `manager` applies `config`. Raises 409 where others own what would change."""
     new = flatten(config, custom=resource.custom)
     if before is None:
-        return _written(None, config, {manager: frozenset(new)}, now)
+        return _written(None, config, {manager: frozenset(new)}, now, manager)
     old, owners = flatten(before, custom=resource.custom), owned(before)
     lost: dict[Manager, list[Path]] = {}
     for who, paths in owners.items():
@@ -76,7 +77,7 @@ def applied(
     for path in sorted(owners.get(manager, frozenset()) - new.keys() - others):
         after = without(after, path)
     kept = {who: frozenset(paths - set(lost.get(who, ()))) for who, paths in owners.items()}
-    return _written(before, after, {**kept, manager: frozenset(new)}, now)
+    return _written(before, after, {**kept, manager: frozenset(new)}, now, manager)
 
 
 def _conflict(lost: Mapping[Manager, list[Path]], version: str) -> ApiError:
@@ -95,18 +96,27 @@ def _conflict(lost: Mapping[Manager, list[Path]], version: str) -> ApiError:
     return ApiError(409, "Conflict", message, {"causes": causes})
 
 
-def _written(before: Obj | None, obj: Obj, owners: Owned, now: datetime) -> Obj:
-    """`obj` with these owners; an entry that says the same as before keeps its time."""
+def _written(before: Obj | None, obj: Obj, owners: Owned, now: datetime, by: Manager) -> Obj:
+    """`obj` with these owners. An entry that says the same as before keeps its time, but for that of who changes a
+    value."""
+    changed = before is None or _content(before) != _content(obj)
     earlier = {_manager(entry): entry for entry in meta(before or {}).get("managedFields") or ()}
     entries = []
     for who, paths in owners.items():
         if not paths and who not in earlier:
             continue
         old = earlier.get(who)
-        if old is not None and from_fields(old.get("fieldsV1") or {}) == paths:
+        same = old is not None and from_fields(old.get("fieldsV1") or {}) == paths
+        if old is not None and same and not (changed and who == by):
             entries.append(old)
         elif paths:
             entry: Obj = {"manager": who.name, "operation": who.operation, "apiVersion": obj["apiVersion"]}
             entry |= {"time": rfc3339(now), "fieldsType": "FieldsV1", "fieldsV1": to_fields(paths)}
             entries.append(entry | ({"subresource": who.subresource} if who.subresource else {}))
     return {**obj, "metadata": {**obj["metadata"], "managedFields": entries}}
+
+
+def _content(obj: Obj) -> tuple[Obj, Obj]:
+    """What a write can change."""
+    metadata = {k: v for k, v in meta(obj).items() if k not in ("managedFields", "resourceVersion", "generation")}
+    return {key: value for key, value in obj.items() if key != "metadata"}, metadata

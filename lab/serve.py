@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from lab.app import Lab
 from lab.kubeconfig import kubeconfig
@@ -26,16 +27,26 @@ class _Server(uvicorn.Server):
         yield
 
 
+class Hosted:
+    """An application that is being served. `stop` ends it within two seconds."""
+
+    def __init__(self, server: uvicorn.Server, task: asyncio.Task[None], url: str) -> None:
+        self.url = url
+        self._server, self._task = server, task
+
+    async def stop(self) -> None:
+        self._server.should_exit = True
+        await self._task
+
+
 class RunningLab:
     """A lab that is being served. `stop` (or leaving the context) ends it within two seconds."""
 
-    def __init__(
-        self, lab: Lab, server: uvicorn.Server, task: asyncio.Task[None], url: str, ca_pem: bytes
-    ) -> None:
+    def __init__(self, lab: Lab, hosted: Hosted, ca_pem: bytes) -> None:
         self.lab = lab
-        self.url = url
+        self.url = hosted.url
         self.ca_pem = ca_pem
-        self._server, self._task = server, task
+        self._hosted = hosted
 
     def kubeconfig(self) -> str:
         """YAML that lets kubectl and the client libraries in."""
@@ -43,8 +54,7 @@ class RunningLab:
 
     async def stop(self) -> None:
         self.lab.close_streams()
-        self._server.should_exit = True
-        await self._task
+        await self._hosted.stop()
 
     async def __aenter__(self) -> RunningLab:
         return self
@@ -91,12 +101,27 @@ async def serve(lab: Lab, *, host: str = "127.0.0.1", port: int = 0) -> RunningL
             timeout_graceful_shutdown=1,
         )
         config.load()
+    return RunningLab(lab, await _hosted(config, listener, f"https://{_shown(host)}:{port}"), ca_pem)
+
+
+async def host(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Hosted:
+    """Serves an application at http://host:port until `stop`. Raises OSError if it is taken."""
+    listener = _listen(host, port)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+    config.load()
+    return await _hosted(config, listener, f"http://{_shown(host)}:{listener.getsockname()[1]}")
+
+
+async def _hosted(config: uvicorn.Config, listener: socket.socket, url: str) -> Hosted:
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         if task.done():
             await task
-            raise OSError(f"the lab did not start on {host}:{port}")
+            raise OSError(f"the lab did not start at {url}")
         await asyncio.sleep(0.01)
-    shown = f"[{host}]" if ":" in host else host
-    return RunningLab(lab, server, task, f"https://{shown}:{port}", ca_pem)
+    return Hosted(server, task, url)
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -66,6 +66,8 @@ class Repository:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._texts: dict[str, str] = {}
+        self._trees: dict[str, list[Entry]] = {}
         if not (path / "HEAD").exists():
             path.mkdir(parents=True, exist_ok=True)
             self._git("init", "--bare", "--quiet", "--initial-branch=main", ".")
@@ -167,6 +169,22 @@ class Repository:
                 mode, kind, sha, size = head.split()
                 found.append(Entry(mode, kind, sha, name, None if size == "-" else int(size)))
         return found
+
+    def files(self, ref: str, folder: str = "") -> dict[str, str]:
+        """The text of each file below `folder` at the commit `ref`, by its path, without symlinks."""
+        if ref not in self._trees:
+            self._trees = {ref: self.tree(ref, recursive=True)}  # Of one commit only: the newest is asked for.
+        blobs = [one for one in self._trees[ref] if one.kind == "blob" and one.mode != "120000"]
+        return {one.path: self._blob_text(one.sha) for one in blobs if not folder or one.path.startswith(f"{folder}/")}
+
+    def _blob_text(self, sha: str) -> str:
+        if sha not in self._texts:
+            self._texts[sha] = self.blob(sha).decode(errors="replace")
+        return self._texts[sha]
+
+    def subject(self, sha: str) -> str:
+        """The first line of a commit's message."""
+        return self.commit(sha).message.partition("\n")[0]
 
     def entry(self, treeish: str, path: str) -> Entry | None:
         """What is at `path` of a tree."""

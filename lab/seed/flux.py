@@ -24,7 +24,12 @@ def _ready(reason: str, message: str, at: str, generation: int = 1) -> Obj:
     }
 
 
-def _metadata(name: str, namespace: str, created: str, controller: str, **labels: str) -> Obj:
+def _metadata(name: str, namespace: str, created: str, controller: str, applied_by: str) -> Obj:
+    """`applied_by` is the Kustomization that it comes from; the root comes from itself, as `flux bootstrap` has it."""
+    labels = {
+        "kustomize.toolkit.fluxcd.io/name": applied_by,
+        "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
+    }
     return {
         "name": name,
         "namespace": namespace,
@@ -59,7 +64,7 @@ def git_repository(url: str, now: datetime) -> Obj:
         "url": f"http://source-controller.flux-system.svc.cluster.local./gitrepository/flux-system/flux-system/"
         f"{REVISION.split(':')[1]}.tar.gz",
     }
-    metadata = _metadata("flux-system", "flux-system", created, "source-controller")
+    metadata = _metadata("flux-system", "flux-system", created, "source-controller", "flux-system")
     spec = {
         "interval": "1h",
         "ref": {"branch": "main"},
@@ -131,7 +136,7 @@ def helm_repository(name: str, url: str, now: datetime) -> Obj:
         "kind": "HelmRepository",
         "spec": spec,
         "status": status,
-        "metadata": _metadata(name, "flux-system", created, "source-controller"),
+        "metadata": _metadata(name, "flux-system", created, "source-controller", "flux-system"),
     }
 
 
@@ -171,7 +176,13 @@ def kustomization(
         "kind": "Kustomization",
         "spec": spec,
         "status": status,
-        "metadata": _metadata(name, "flux-system", created, "kustomize-controller"),
+        "metadata": _metadata(
+            name,
+            "flux-system",
+            created,
+            "kustomize-controller",
+            "flux-system" if name in ("flux-system", "cluster-apps") else "cluster-apps",
+        ),
     }
 
 
@@ -215,10 +226,6 @@ def helm_release(item: dict[str, Any], now: datetime) -> Obj:
     name, namespace = item["name"], item["namespace"]
     repository, tag = item["image"].rsplit(":", 1)
     container = {"image": {"repository": repository, "tag": tag}}
-    labels = {
-        "kustomize.toolkit.fluxcd.io/name": name,
-        "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
-    }
     source = {
         "kind": "HelmRepository",
         "name": item.get("repository", "bjw-s"),
@@ -227,7 +234,7 @@ def helm_release(item: dict[str, Any], now: datetime) -> Obj:
     return {
         "apiVersion": "helm.toolkit.fluxcd.io/v2",
         "kind": "HelmRelease",
-        "metadata": _metadata(name, namespace, created, "helm-controller", **labels),
+        "metadata": _metadata(name, namespace, created, "helm-controller", name),
         "spec": {
             "interval": "30m",
             "chart": {"spec": {"chart": chart, "version": version, "sourceRef": source}},

@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from lab.events import Recorder
+from lab.gitops.kustomizations import Kustomizations
+from lab.gitops.origin import Origin
+from lab.gitops.releases import Releases
+from lab.gitops.sources import Sources
 from lab.simulation import endpoints
 from lab.simulation.autoscalers import Autoscalers
 from lab.simulation.budgets import update_budgets
@@ -43,9 +47,15 @@ class Cluster:
         self.volumes = Volumes(store, self.recorder)
         self.nodes = Nodes(store, self.recorder, world)
         self.autoscalers = Autoscalers(store, self.recorder)
+        self.sources = Sources(store, self.recorder)
+        self.kustomizations = Kustomizations(store, self.recorder, rng)
+        self.releases = Releases(store, self.recorder)
 
     def step(self, now: datetime) -> None:
         """Everything that is due by `now` happens."""
+        self.sources.step(now)
+        self.kustomizations.step(now)
+        self.releases.step(now)
         self.kubelets.step(now)
         self.nodes.step(now)
         self.volumes.step(now)
@@ -64,6 +74,11 @@ class Cluster:
         update_budgets(self.store)
         self.autoscalers.step(now)
         self.recorder.expire(now)
+
+    def follow(self, origin: Origin) -> None:
+        """From now on the GitRepositories of the cluster are fetched from there, and what is in it is applied."""
+        self.sources.follow(origin)
+        self.kustomizations.origin = origin
 
     def moments(self, start: datetime, end: datetime) -> Iterator[datetime]:
         """When to step from `start` to `end`: often at first, then at growing intervals, and at `end`."""

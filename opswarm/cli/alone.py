@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shlex
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 import yaml
@@ -129,12 +132,20 @@ async def serve_tools_stdio(settings: Settings, name: str) -> None:
     await serve_stdio(registry.tool_server(name), settings)
 
 
+def _variable(section: str, key: str, value: Any) -> str:
+    """A setting as a shell is told of it."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return f"OPSWARM_{section.upper()}__{key.upper()}={shlex.quote(text)}"
+
+
 async def serve_lab(settings: Settings, scenarios: Sequence[str], port: int) -> None:
     """Serves the lab until it is told to stop; its kubeconfig goes to stdout."""
     running = await lab.start(settings, scenarios, port)
     try:
         typer.echo(running.kubeconfig())
         typer.echo(f"lab at {running.url}; save the text above as a file for kubectl --kubeconfig", err=True)
+        for section, values in running.settings.items():
+            typer.echo(" ".join(_variable(section, key, value) for key, value in values.items()), err=True)
         await until_stopped()
     finally:
         await running.stop()

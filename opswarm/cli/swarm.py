@@ -26,6 +26,8 @@ from opswarm.settings import Settings
 Say = Callable[[str], None]
 
 _PREFIX = {"orchestrator": "", "gateway": "/gateway"}
+_OF_A_LAB = ("github", "loki", "prometheus")
+_ACTING_ON_A_LAB = ("flux", "github", "kubernetes")
 _READY_SECONDS = 20.0
 _STOP_SECONDS = 4.5
 _FORCED = 1
@@ -37,6 +39,17 @@ class Choice:
 
     lab: bool
     scenarios: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _World:
+    """What the swarm looks at: the settings for it, what to call it, and the tool servers that have nothing to ask
+    there, or that ask the lab."""
+
+    settings: Settings
+    cluster: str
+    left_out: frozenset[str] = frozenset()
+    of_the_lab: frozenset[str] = frozenset()
 
 
 def prefix(name: str, group: str) -> str:
@@ -53,20 +66,12 @@ async def swarm(settings: Settings, choice: Choice, say: Say) -> AsyncIterator[R
         listener = hosting.listen(settings.server.host, settings.server.port)
         stack.callback(listener.close)
         base = hosting.url_of(listener)
-        cluster = f"context {settings.kubernetes.context or '(current)'}"
+        world = _World(settings, f"context {settings.kubernetes.context or '(current)'}")
         if choice.lab:
-            kubeconfig, cluster = await stack.enter_async_context(_lab(settings, choice.scenarios, say))
-            changed = settings.kubernetes.model_copy(
-                update={"kubeconfig": kubeconfig, "context": None, "in_cluster": False}
-            )
-            settings = settings.updated({"kubernetes": changed})
-            if "servers" not in settings.actions.model_fields_set:
-                # It is nobody's cluster: what agents do to it is asked about all the same.
-                actions = settings.actions.model_copy(update={"servers": ("kubernetes",)})
-                settings = settings.updated({"actions": actions})
-        settings = _wired(settings, base)
+            world = await stack.enter_async_context(_lab(settings, choice.scenarios, say))
+        settings = _wired(world.settings, base)
         token = make_person_token(settings)
-        apps = await _apps(stack, settings, say)
+        apps = await _apps(stack, settings, world.left_out, say)
         metrics = await stack.enter_async_context(hosting.metrics_hosted(settings.metrics, settings.server))
         front = hosting.mounted(apps, settings.server.stop_seconds)
         await stack.enter_async_context(hosting.hosted(front, listener, settings.server))
@@ -75,10 +80,10 @@ async def swarm(settings: Settings, choice: Choice, say: Say) -> AsyncIterator[R
         if (trouble := states.get(prefix("kubernetes", registry.TOOL_SERVERS), "ready")) != "ready":
             raise Unavailable(f"The cluster can't be used. {trouble}")
         models = await _models(f"{base}{prefix('gateway', registry.SERVICES)}", token)
-        rows = _rows(base, apps, states, cluster, models)
+        rows = _rows(base, apps, states, world.cluster, models, world.of_the_lab)
         if metrics:
             rows.append(Row("metrics", metrics, "-", "ready"))
-        found = Running(os.getpid(), base, cluster, tuple(rows))
+        found = Running(os.getpid(), base, world.cluster, tuple(rows))
         running.write(settings, found)
         stack.callback(running.clear, settings)
         yield found
@@ -94,23 +99,43 @@ def _wired(settings: Settings, base: str) -> Settings:
 
 
 @asynccontextmanager
-async def _lab(settings: Settings, scenarios: Sequence[str], say: Say) -> AsyncIterator[tuple[Path, str]]:
+async def _lab(settings: Settings, scenarios: Sequence[str], say: Say) -> AsyncIterator[_World]:
     lab = await start_lab(settings, scenarios, settings.lab.port)
     try:
         path = settings.home / "lab" / "kubeconfig"
         write_private(path, lab.kubeconfig().encode())
         shown = ", ".join(scenarios) or "none, all is well"
         say(f"lab cluster at {lab.url} (scenarios: {shown}); kubectl --kubeconfig {path}")
-        yield path, f"lab ({shown})"
+        if lab.missing:
+            say(lab.missing)
+        left_out = frozenset(_OF_A_LAB) - set(lab.settings)
+        yield _World(_on_the_lab(settings, path, lab.settings), f"lab ({shown})", left_out, frozenset(lab.settings))
     finally:
         await lab.stop()
 
 
-async def _apps(stack: AsyncExitStack, settings: Settings, say: Say) -> dict[str, Starlette]:
+def _on_the_lab(settings: Settings, kubeconfig: Path, beside: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """Nothing but the lab is asked: what the person has configured of their own is left out, so that what agents try
+    out here reaches nothing that is real."""
+    cluster = settings.kubernetes.model_copy(update={"kubeconfig": kubeconfig, "context": None, "in_cluster": False})
+    found: dict[str, Any] = {"kubernetes": cluster}
+    for name in _OF_A_LAB:
+        found[name] = type(getattr(settings, name)).model_validate(beside.get(name, {}))
+    if "servers" not in settings.actions.model_fields_set:
+        # It is nobody's cluster: what agents do to it is asked about all the same.
+        found["actions"] = settings.actions.model_copy(update={"servers": _ACTING_ON_A_LAB})
+    return settings.updated(found)
+
+
+async def _apps(
+    stack: AsyncExitStack, settings: Settings, left_out: frozenset[str], say: Say
+) -> dict[str, Starlette]:
     from opswarm.mcp.serving import http_service  # Here, as an agent alone has no use for it.
 
     apps: dict[str, Starlette] = {}
     for name in registry.tool_servers(settings):
+        if name in left_out:
+            continue
         service = await stack.enter_async_context(http_service(registry.tool_server(name), settings))
         apps[prefix(name, registry.TOOL_SERVERS)] = service.app()
         say(f"tool server {name}")
@@ -161,13 +186,14 @@ def _rows(
     states: Mapping[str, str],
     cluster: str,
     models: Mapping[str, str],
+    of_the_lab: frozenset[str] = frozenset(),
 ) -> list[Row]:
     rows = []
     for at in sorted(apps, key=lambda p: (p != "", p)):
         name = at.rpartition("/")[2] or "orchestrator"
         behind = models.get("fast", "-") if not at else models.get("standard", "-")
         if at.startswith("/tools/"):
-            behind = cluster if name in registry.READ_A_CLUSTER else "-"
+            behind = cluster if name in (*registry.READ_A_CLUSTER, *of_the_lab) else "-"
         elif at == prefix("gateway", registry.SERVICES):
             behind = ", ".join(sorted({m for t, m in models.items() if t in ("fast", "standard", "deep")}))
         rows.append(Row(name, f"{base}{at}", behind, states.get(at, "?")))

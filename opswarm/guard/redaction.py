@@ -21,6 +21,7 @@ _SHAPES = re.compile(
     | \bxox[abprs]-[A-Za-z0-9\-]{10,}                     # Slack
     | \bAGE-SECRET-KEY-1[0-9A-Z]{50,}                     # age (SOPS)
     | -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----.*?(?:-----END\ [A-Z ]*PRIVATE\ KEY-----|\Z)
+    | (?<=/hook/)[0-9a-f]{64}\b                            # Flux: the address of a webhook receiver
     | (?<=[Bb]earer\ )[A-Za-z0-9_\-.=+/]{16,}
     | (?<=://)[^\s/:@]{1,64}:[^\s/@]{1,128}(?=@)          # user:password in a URL
     """,

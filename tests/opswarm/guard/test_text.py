@@ -15,6 +15,7 @@ from opswarm.guard.untrusted import cap_bytes, clean, envelope
         "ghp_0123456789abcdefghijABCDEFGHIJ012345",
         "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJwZXJzb24ifQ.c2lnbmF0dXJl",
         "AKIAIOSFODNN7EXAMPLE",
+        "/hook/" + "0123456789abcdef" * 4,
     ],
 )
 def test_key_shaped_text_is_masked(secret: str) -> None:

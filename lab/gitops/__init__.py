@@ -1,0 +1,1 @@
+"""Flux's controllers, simulated: sources that follow a Git repository, and what is applied from them."""
