@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from mcp_servers.cluster.connection import open_cluster
 from mcp_servers.cluster.resources import Resources
 from mcp_servers.cluster.settings import chosen
-from mcp_servers.flux.tools import INSTRUCTIONS, declared, specs
+from mcp_servers.flux.tools import ACTING, INSTRUCTIONS, declared, specs
 from opswarm.mcp.serving import ToolProvider
 from opswarm.settings import Settings
 
@@ -21,4 +21,7 @@ NAME = "flux"
 async def create_server(settings: Settings) -> AsyncIterator[ToolProvider]:
     """The tool server while its cluster connection is open. Raises `SettingsInvalid` for a bad kubeconfig."""
     async with open_cluster(chosen(settings)) as cluster:
-        yield ToolProvider(NAME, specs(Resources(cluster)), INSTRUCTIONS, checks={"Kubernetes API": cluster.answers})
+        acts = NAME in settings.actions.servers
+        instructions = INSTRUCTIONS + ACTING if acts else INSTRUCTIONS
+        tools = specs(Resources(cluster), actions=acts)
+        yield ToolProvider(NAME, tools, instructions, checks={"Kubernetes API": cluster.answers})

@@ -6,6 +6,8 @@ from typing import cast
 
 from mcp_servers.cluster.connection import Cluster
 from mcp_servers.cluster.resources import Resources
+from mcp_servers.flux.actions.specs import action_specs
+from mcp_servers.flux.changes import Changes
 from mcp_servers.flux.diagnosis import FluxDiagnosis
 from mcp_servers.flux.logs import FluxLogs
 from mcp_servers.flux.reading import Reading
@@ -18,16 +20,19 @@ INSTRUCTIONS = (
     "in Git."
 )
 
-ACTING = ""
+ACTING = (
+    " flux_reconcile, flux_suspend and flux_resume are actions: one object each, by its exact name. Where one needs a "
+    "person's approval it says so and nothing is done yet; don't call it again then, and don't look for another way."
+)
 
 
 def declared() -> list[ToolSpec]:
     """Every tool, to be read about: there is no cluster behind them."""
-    return specs(Resources(cast(Cluster, None)))
+    return specs(Resources(cast(Cluster, None)), actions=True)
 
 
-def specs(resources: Resources) -> list[ToolSpec]:
-    """Every tool; none changes anything."""
+def specs(resources: Resources, *, actions: bool = False) -> list[ToolSpec]:
+    """Every tool that reads, and with `actions` those that change something."""
     flux = Flux(resources)
     reading = Reading(flux)
     return [
@@ -38,4 +43,6 @@ def specs(resources: Resources) -> list[ToolSpec]:
         ToolSpec(reading.flux_tree),
         ToolSpec(reading.flux_owner),
         ToolSpec(FluxLogs(flux).flux_logs),
+        ToolSpec(Changes(flux).flux_changes),
+        *(action_specs(flux) if actions else ()),
     ]

@@ -13,6 +13,8 @@ import yaml
 from lab.access import RbacUser, Rule
 from mcp_servers.cluster.access import Right
 from mcp_servers.flux import reads as flux_reads
+from mcp_servers.flux import tools as flux_tools
+from mcp_servers.flux.actions import rights as flux_actions
 from mcp_servers.kubernetes.actions.rights import RIGHTS
 from mcp_servers.kubernetes.reads import READS
 from mcp_servers.kubernetes.tools import declared
@@ -42,25 +44,28 @@ def every_file() -> list[Path]:
     return sorted(MANIFESTS.rglob("*.yaml"))
 
 
-ACTIONS = [s.name for s in declared() if not s.read_only]
+SERVERS = {
+    "kubernetes": (READS, RIGHTS, [s.name for s in declared() if not s.read_only]),
+    "flux": (flux_reads.READS, flux_actions.RIGHTS, [s.name for s in flux_tools.declared() if not s.read_only]),
+}
+"""By tool server: what reading needs, what each action needs, and the actions there are."""
 
 
-@pytest.mark.parametrize(("server", "needed"), [("kubernetes", READS), ("flux", flux_reads.READS)])
-def test_reading_is_granted_what_it_needs_and_nothing_else(server: str, needed: frozenset[Right]) -> None:
+@pytest.mark.parametrize("server", SERVERS)
+def test_reading_is_granted_what_it_needs_and_nothing_else(server: str) -> None:
+    needed = SERVERS[server][0]
     found = list(granted(f"base/{server}-read.yaml"))
     assert set(found) == needed and len(found) == len(needed)
 
 
-@pytest.mark.parametrize("tool", ACTIONS)
-def test_an_action_is_granted_all_that_it_needs(tool: str) -> None:
-    allowed = READS | set(granted("overlays/actions/kubernetes-actions.yaml"))
-    assert set(RIGHTS[tool]) <= allowed
-
-
-def test_no_action_is_granted_what_none_needs() -> None:
-    needed = {right for tool in ACTIONS for right in RIGHTS[tool]} - READS
-    found = list(granted("overlays/actions/kubernetes-actions.yaml"))
-    assert set(found) == needed and len(found) == len(needed)
+@pytest.mark.parametrize("server", SERVERS)
+def test_each_action_is_granted_all_that_it_needs_and_nothing_that_none_needs(server: str) -> None:
+    reads, rights, tools = SERVERS[server]
+    found = list(granted(f"overlays/actions/{server}-actions.yaml"))
+    assert set(rights) == set(tools)
+    for tool in tools:
+        assert set(rights[tool]) <= reads | set(found), tool
+    assert set(found) == {right for tool in tools for right in rights[tool]} - reads and len(found) == len(set(found))
 
 
 def test_nothing_is_granted_by_a_wildcard_and_nobody_sees_secrets() -> None:
@@ -120,7 +125,8 @@ async def test_with_these_rights_no_flux_tool_is_refused(tmp_path: Path) -> None
     user = RbacUser("system:serviceaccount:opswarm:flux", rules)
     calls: list[tuple[str, dict[str, Any]]] = [
         ("flux_logs", {"kind": "ks", "name": "jellyfin"}), ("flux_diagnose", {}),
-        ("flux_report", {}), ("flux_list", {}), ("flux_get", {"kind": "ks", "name": "jellyfin"}),
+        ("flux_changes", {"kind": "ks", "name": "jellyfin"}), ("flux_report", {}), ("flux_list", {}),
+        ("flux_get", {"kind": "ks", "name": "jellyfin"}),
         ("flux_tree", {"kind": "hr", "name": "jellyfin"}),
         ("flux_owner", {"kind": "Deployment", "name": "jellyfin", "namespace": "media"}),
     ]  # fmt: skip
