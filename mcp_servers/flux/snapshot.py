@@ -12,7 +12,7 @@ from mcp_servers.cluster.resources import Resource, Resources
 from mcp_servers.flux.fields import Obj, Ref, mapping, name_of, ref_of, rows, text
 from mcp_servers.flux.kinds import BY_KIND, KINDS, OPTIONAL, FluxKind, kind_named
 from opswarm.errors import InvalidInput, NotFound, OpswarmError
-from opswarm.mcp import arguments
+from opswarm.mcp import arguments, progress
 
 _AT_ONCE = 6
 SYSTEM = "flux-system"
@@ -73,6 +73,7 @@ class Flux:
 
         async def read(kind: FluxKind) -> list[Obj]:
             async with limit:
+                progress.note(f"listing {kind.plural}")
                 return await self.resources.list_all(kind.full_name, namespace)
 
         results = await asyncio.gather(*(read(k) for k in there), return_exceptions=True)

@@ -14,7 +14,7 @@ from mcp_servers.kubernetes.diagnose.collect import add_logs, collect
 from mcp_servers.kubernetes.diagnose.engine import diagnose
 from mcp_servers.kubernetes.reading import Namespace
 from mcp_servers.kubernetes.rendering import fit_text
-from opswarm.mcp import arguments
+from opswarm.mcp import arguments, progress
 from opswarm.mcp.tools import ToolOutput
 
 
@@ -36,9 +36,11 @@ class Diagnosis:
         found = await self._resources.find(kind) if kind else None
         wanted = found.kind if found else ""
         scope = Scope(arguments.namespace(namespace), wanted, arguments.name(name) if name else "")
+        progress.note("reading the cluster")
         snapshot = await collect(self._resources, scope, found.full_name if found else "")
         # The engine takes a second in a large cluster, and other requests must not wait for it.
         report = await asyncio.to_thread(diagnose, snapshot, scope, datetime.now(UTC))
+        progress.note("reading the logs of what is broken")
         report = await add_logs(self._resources, report)
         text = await asyncio.to_thread(render, report, limit)
         return ToolOutput(fit_text(text, "namespace, name or limit"), to_data(report, limit))

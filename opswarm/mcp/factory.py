@@ -29,6 +29,7 @@ from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.context import ServerMiddleware
+from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.resources import Resource
 from mcp.server.mcpserver.tools import Tool
@@ -59,7 +60,7 @@ from opswarm.guard.risk import Risk
 from opswarm.guard.standing import refused_access
 from opswarm.guard.tokens import AUDIENCE_PERSON, AUDIENCE_TOOLS, Verifier
 from opswarm.guard.untrusted import cap_bytes
-from opswarm.mcp import acting
+from opswarm.mcp import acting, progress
 from opswarm.mcp.meta import LATER, TOOLSET
 from opswarm.mcp.tools import CORE, ToolOutput, ToolSpec
 from opswarm.service import error_response
@@ -121,7 +122,10 @@ class _GatedTool(Tool):
                 call = Call(self.name, arguments, Risk.READ)
                 decide(self.policy(), call, principals.current(), time.time()).raise_for_denial()
             with anyio.fail_after(seconds):
-                return await super().run(arguments, context, convert_result)
+                if not _wants_progress(context):
+                    return await super().run(arguments, context, convert_result)
+                async with progress.reported(self.name, context.report_progress):
+                    return await super().run(arguments, context, convert_result)
         except OpswarmError as error:
             outcome = error.code
             if _later(error):
@@ -153,6 +157,11 @@ class _GatedTool(Tool):
                     f"{self.name} has no argument '{cap_bytes(name, 64)}'.{guess}",
                     hint=f"It takes: {', '.join(known) or 'nothing'}.",
                 )
+
+
+def _wants_progress(context: Context[Any, Any]) -> bool:
+    meta = context.request_context.meta
+    return meta is not None and "progress_token" in meta
 
 
 def _later(error: OpswarmError) -> bool:
@@ -262,7 +271,7 @@ def _compact(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-class _WhileOpen:
+class _Entrance:
     """Lets nobody in before the session manager runs and after it has stopped, which it takes for a defect."""
 
     def __init__(self, app: ASGIApp, is_open: Callable[[], bool]) -> None:
@@ -274,6 +283,9 @@ class _WhileOpen:
             stopped = Unavailable("The tool server is being stopped.", hint="Ask again when it runs.")
             await error_response(stopped)(scope, receive, send)
             return
+        if scope["type"] == "http":
+            # White space around a value is no part of it (RFC 9110, 5.5), and some HTTP parsers leave it.
+            scope = {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
         await self._app(scope, receive, send)
 
 
@@ -326,6 +338,11 @@ class ToolServer:
             resources=list(resources), middleware=list(middleware), **auth
         )  # fmt: skip
 
+    @property
+    def sdk(self) -> MCPServer[Any]:
+        """The SDK's server, for what is no tool of ours: prompts, templates of resources."""
+        return self._mcp
+
     def http(self, *, allowed_hosts: Sequence[str] = ()) -> Starlette:
         """The streamable HTTP app, at `/mcp`. Its `lifespan()` must run in the outer app.
 
@@ -333,11 +350,13 @@ class ToolServer:
         """
         if not self._secured:
             raise OpswarmError("A tool server over HTTP needs a token verifier.")
-        hosts = ["localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*", "[::1]", "[::1]:*", *allowed_hosts]
+        own = [f"{host}{port}" for host in ("localhost", "127.0.0.1", "[::1]") for port in ("", ":*")]
         app = self._mcp.streamable_http_app(
-            transport_security=TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=[])
+            transport_security=TransportSecuritySettings(
+                allowed_hosts=[*own, *allowed_hosts], allowed_origins=[f"http://{host}" for host in own]
+            )
         )
-        app.add_middleware(_WhileOpen, is_open=lambda: self._open)
+        app.add_middleware(_Entrance, is_open=lambda: self._open)
         return app
 
     @asynccontextmanager

@@ -105,7 +105,7 @@ async def test_an_orchestrator_alone_leaves_a_token_for_its_person(tmp_path: Pat
                 except httpx.TransportError:
                     return False
 
-            await until(up, 30)
+            await until(up)
             headers = {"Authorization": f"Bearer {keys.find_token(settings)}"}
             assert (await http.get("/agents", headers=headers)).status_code == 200
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -104,10 +105,44 @@ async def test_a_foreign_host_or_origin_is_refused(tmp_path: Path) -> None:
     settings = settings_at(tmp_path)
     token = Exchange(signing_key(settings), verifier(settings), tuple).for_work(PERSON, "devops", "t")
     async with hello(tmp_path) as url, httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}) as http:
-        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+        hello_there = {
+            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "page", "version": "1"},
+        }  # fmt: skip
+        body = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello_there}
         evil = await http.post(f"{url}/mcp", json=body, headers={"Host": "evil.example"})
         cross = await http.post(f"{url}/mcp", json=body, headers={"Origin": "https://evil.example"})
-    assert (evil.status_code, cross.status_code) == (421, 403)
+        near = await http.post(f"{url}/mcp", json=body, headers={"Origin": "http://localhost.evil.example:80"})
+        own = await http.post(
+            f"{url}/mcp",
+            json=body,
+            headers={"Origin": "http://localhost:5173", "Accept": "application/json, text/event-stream"},
+        )
+    assert (evil.status_code, cross.status_code, near.status_code) == (421, 403, 403)
+    assert own.status_code == 200
+
+
+async def test_white_space_around_a_header_is_no_part_of_it(tmp_path: Path) -> None:
+    settings = settings_at(tmp_path)
+    token = Exchange(signing_key(settings), verifier(settings), tuple).for_work(PERSON, "devops", "t")
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    params = {"name": "who", "arguments": {}, "_meta": meta}
+    said = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
+    async with hello(tmp_path) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        lines = (
+            "POST /mcp HTTP/1.1", f"Host: {url.removeprefix('http://')}", f"Authorization: Bearer {token}",
+            "Content-Type: application/json", "Accept: application/json, text/event-stream",
+            "MCP-Protocol-Version: 2026-07-28", "Mcp-Method: tools/call", "Mcp-Name: \t who \t ",
+            f"Content-Length: {len(said)}", "Connection: close",
+        )  # fmt: skip
+        writer.write("\r\n".join([*lines, "", ""]).encode() + said)
+        async with asyncio.timeout(10):
+            answer = (await reader.read()).decode()
+        writer.close()
+    assert answer.startswith("HTTP/1.1 200") and "person:ann" in answer, answer
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ class Swarm:
             except httpx.TransportError:
                 return False
 
-        await until(up, 30)
+        await until(up)
         return url
 
     async def kill(self, name_or_url: str) -> None:

@@ -76,7 +76,7 @@ async def test_it_is_tried_for_as_long_as_the_agent_is_down(tmp_path: Path, trie
         (id,), task = await at.waiting("switch the lamp in the hall")
         await at.stop("devops")
         await at.answer(id)
-        await until(lambda: len(tries) > 30, 30)
+        await until(lambda: len(tries) > 30)
         await waits(at, task)
         await at.start("devops")
         await ended(at, task)
@@ -99,7 +99,7 @@ async def test_a_tool_server_that_dies_under_the_agent_alone_spends_no_approval(
     async with swarm(tmp_path) as at:
         (id,), task = await at.waiting("switch the lamp in the hall")
         await at.answer(id)
-        await until(lambda: len(tries) > 25, 40)
+        await until(lambda: len(tries) > 25)
         await waits(at, task)
         down = False
         await ended(at, task)
@@ -181,8 +181,8 @@ async def test_one_of_two_agents_that_is_down_goes_on_later(tmp_path: Path, trie
         await at.stop("butler")
         for id in ids:
             assert (await at.answer(id)).status_code == 200
-        await until(lambda: at.lamps.effects == 1, 20)
-        await until(lambda: len(tries) > 12, 20)
+        await until(lambda: at.lamps.effects == 1)
+        await until(lambda: len(tries) > 12)
         await waits(at, task)
         await at.start("butler")
 
@@ -190,7 +190,7 @@ async def test_one_of_two_agents_that_is_down_goes_on_later(tmp_path: Path, trie
             return len((await at.call("GET", "/approvals")).json()["approvals"]) == 1
 
         # It goes on, and finds the lamp lit by the other: that is another thing to say yes to.
-        await until(asked_anew, 20)
+        await until(asked_anew)
         ((anew,),) = [[a["id"] for a in (await at.call("GET", "/approvals")).json()["approvals"]]]
         await waits(at, task)
         await at.answer(anew)
@@ -213,7 +213,7 @@ async def test_a_stop_between_the_action_and_the_end_of_the_task_costs_neither(
     async with swarm(tmp_path) as at:
         (id,), task = await at.waiting("switch the lamp in the hall")
         await at.answer(id)
-        await asyncio.wait_for(stuck.wait(), 20)
+        await asyncio.wait_for(stuck.wait())
         assert at.lamps.effects == 1
         await at.stop("devops")
         await at.start("devops")

@@ -1,0 +1,1 @@
+"""The public MCP conformance suite against our servers: `make conformance`."""
