@@ -213,7 +213,7 @@ async def test_a_stop_between_the_action_and_the_end_of_the_task_costs_neither(
     async with swarm(tmp_path) as at:
         (id,), task = await at.waiting("switch the lamp in the hall")
         await at.answer(id)
-        await asyncio.wait_for(stuck.wait())
+        await asyncio.wait_for(stuck.wait(), 60)
         assert at.lamps.effects == 1
         await at.stop("devops")
         await at.start("devops")
