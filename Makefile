@@ -87,8 +87,9 @@ lint: $(STAMP)   ## format, style, types and layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-docs: $(STAMP)   ## write docs/settings.md from the typed settings
+docs: $(STAMP)   ## write docs/settings.md and docs/tools.md from the code
 	@$(BIN)/python -m opswarm.settings_page > docs/settings.md
+	@$(BIN)/python -m opswarm.tools_page > docs/tools.md
 
 lock:            ## resolve requirements.lock anew
 	@$(UV) pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes --python-version 3.11 \

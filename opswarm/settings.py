@@ -238,7 +238,8 @@ class Orchestrator(Section):
         {}, description="Agents of others in the directory, by a name of yours; routed to like ours."
     )
     tool_servers: tuple[str, ...] = Field(
-        ("kubernetes",), description="Tool servers whose tools `/mcp` passes through to a client that asks for them."
+        ("flux", "github", "kubernetes", "loki", "prometheus"),
+        description="Tool servers whose tools `/mcp` passes through to a client that asks for them."
     )
     tool_wait_seconds: float = Field(
         200.0,
@@ -537,6 +538,11 @@ class Settings(BaseSettings):
     )
     addresses: dict[str, str] = Field(
         {}, description="Base URL of each service and tool server, by name. Default: loopback, its own port."
+    )
+    toolsets: dict[str, tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")], ...]] = Field(
+        {},
+        description="Toolsets of a tool server that agents carry, by its name, such as `{kubernetes: [core]}`: a small "
+        "model does better with few tools. Default: all; docs/tools.md has them.",
     )
     database_url: str = Field(
         "", description="SQLAlchemy async URL of the task store. Default: SQLite files under `home`."

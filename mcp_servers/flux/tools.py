@@ -40,9 +40,9 @@ def specs(resources: Resources, *, actions: bool = False) -> list[ToolSpec]:
         ToolSpec(reading.flux_report, timeout=90),
         ToolSpec(reading.flux_list, timeout=90),
         ToolSpec(reading.flux_get),
-        ToolSpec(reading.flux_tree),
-        ToolSpec(reading.flux_owner),
-        ToolSpec(FluxLogs(flux).flux_logs),
-        ToolSpec(Changes(flux).flux_changes),
+        ToolSpec(reading.flux_tree, toolset="trace"),
+        ToolSpec(reading.flux_owner, toolset="trace"),
+        ToolSpec(FluxLogs(flux).flux_logs, toolset="trace"),
+        ToolSpec(Changes(flux).flux_changes, toolset="trace"),
         *(action_specs(flux) if actions else ()),
     ]

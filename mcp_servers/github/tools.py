@@ -54,20 +54,20 @@ def specs(client: Client, *, actions: bool = False) -> list[ToolSpec]:
         ToolSpec(pulls.pull_files),
         ToolSpec(pulls.pull_checks),
         ToolSpec(pulls.pull_reviews),
-        ToolSpec(contents.file_get),
-        ToolSpec(contents.tree_list),
-        ToolSpec(contents.commits_compare),
-        ToolSpec(contents.branches_list),
-        ToolSpec(Releases(client).release_notes, timeout=90),
-        ToolSpec(issues.issues_list),
-        ToolSpec(issues.issue_get),
+        ToolSpec(contents.file_get, toolset="files"),
+        ToolSpec(contents.tree_list, toolset="files"),
+        ToolSpec(contents.commits_compare, toolset="files"),
+        ToolSpec(contents.branches_list, toolset="files"),
+        ToolSpec(Releases(client).release_notes, toolset="files", timeout=90),
+        ToolSpec(issues.issues_list, toolset="issues"),
+        ToolSpec(issues.issue_get, toolset="issues"),
     ]
     if client.settings.kind == "github":
         found += [
-            ToolSpec(issues.runs_list),
-            ToolSpec(issues.run_failures, timeout=90),
-            ToolSpec(issues.github_search),
-            ToolSpec(issues.github_limits),
+            ToolSpec(issues.runs_list, toolset="runs"),
+            ToolSpec(issues.run_failures, toolset="runs", timeout=90),
+            ToolSpec(issues.github_search, toolset="issues"),
+            ToolSpec(issues.github_limits, toolset="runs"),
         ]
     if actions:
         found += [*Talking(client).specs(), *Merging(client).specs(), *Committing(client).specs()]

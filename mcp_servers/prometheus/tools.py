@@ -96,11 +96,11 @@ def _metrics(api: PrometheusApi, clock: Clock) -> list[ToolSpec]:
     queries, browsing, watching = Queries(api, clock), Browsing(api, clock), Watching(api, clock)
     workloads = Workloads(api, clock)
     return [
-        ToolSpec(queries.metrics_query),
-        ToolSpec(queries.metrics_range),
-        ToolSpec(browsing.metrics_find),
-        ToolSpec(browsing.metrics_labels),
-        ToolSpec(browsing.metrics_series),
+        ToolSpec(queries.metrics_query, toolset="promql"),
+        ToolSpec(queries.metrics_range, toolset="promql"),
+        ToolSpec(browsing.metrics_find, toolset="promql"),
+        ToolSpec(browsing.metrics_labels, toolset="promql"),
+        ToolSpec(browsing.metrics_series, toolset="promql"),
         ToolSpec(watching.rules_list),
         ToolSpec(watching.alerts_list),
         ToolSpec(watching.targets_list),

@@ -141,7 +141,7 @@ def agent_service(
     """The service of one specialist agent."""
     store = Tasks(settings.database(name), name, executor=settings.executor, keep_days=settings.keep_days)
     http = httpx.AsyncClient(timeout=httpx.Timeout(10.0), trust_env=False)
-    servers = [ToolServerClient(s, settings.address(s)) for s in tool_servers]
+    servers = [ToolServerClient(s, settings.address(s), settings.toolsets.get(s, ())) for s in tool_servers]
     fetch = Fetcher()
     gateway = GatewayClient(
         settings.address("gateway"), fetch, _turn_token, silence_seconds=settings.models.timeout_seconds

@@ -35,6 +35,7 @@ from opswarm.guard import principal as principals
 from opswarm.guard.redaction import redact, redact_value
 from opswarm.mcp.meta import APPROVAL, KEY, PROPOSAL
 from opswarm.mcp.tools import ToolSpec
+from opswarm.mcp.toolsets import as_json
 
 _QUESTION = "approval"
 _PERSON_SECONDS = 600.0
@@ -120,7 +121,7 @@ class Withheld:
         listed = await call_next(ctx)
         if ctx.method != "tools/list":
             return listed
-        found = listed if isinstance(listed, dict) else listed.model_dump(by_alias=True, exclude_none=True, mode="json")
+        found = as_json(listed)
         return {**found, "tools": [t for t in found.get("tools", []) if self._offers(t["name"])]}
 
 

@@ -96,11 +96,11 @@ def _identity() -> dict[str, str]:
 
 
 class ToolServerClient:
-    """One tool server at `url` (its base; the endpoint is `/mcp` below it)."""
+    """One tool server at `url` (its base; the endpoint is `/mcp` below it), with these of its toolsets, or all."""
 
-    def __init__(self, name: str, url: str) -> None:
+    def __init__(self, name: str, url: str, toolsets: Sequence[str] = ()) -> None:
         self.name = name
-        self.url = f"{url.rstrip('/')}/mcp"
+        self.url = f"{url.rstrip('/')}/mcp" + (f"?toolsets={','.join(toolsets)}" if toolsets else "")
         self._fetch = Fetcher(connect_seconds=_CONNECT_SECONDS)
         self._session = Session(self.url, self._fetch, _identity, silence=_ACTION_SECONDS)
         self._open = False

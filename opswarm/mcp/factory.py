@@ -34,7 +34,7 @@ from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.resources import Resource
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase
-from mcp.server.subscriptions import SubscriptionBus
+from mcp.server.subscriptions import InMemorySubscriptionBus, SubscriptionBus
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import AnyHttpUrl, ConfigDict, ValidationError
@@ -63,6 +63,7 @@ from opswarm.guard.untrusted import cap_bytes
 from opswarm.mcp import acting, progress
 from opswarm.mcp.meta import LATER, TOOLSET
 from opswarm.mcp.tools import CORE, ToolOutput, ToolSpec
+from opswarm.mcp.toolsets import Toolsets
 from opswarm.service import error_response
 
 log = logging.getLogger(__name__)
@@ -316,12 +317,18 @@ class ToolServer:
         middleware: Sequence[ServerMiddleware[Any]] = (),
         policy: Callable[[], Policy] | None = None,
         gate: Gate | None = None,
+        switches: bool = False,
     ) -> None:
         """With a `verifier` every HTTP call needs a bearer token; without one the server is for stdio only,
         where whoever started the process (`stdio_caller`) is the caller. Reads are let through by `policy`; what
         changes something goes through `gate`, and raises `OpswarmError` here when there is none. What is put on
-        `events` is told to clients that listen (2026-07-28)."""
+        `events` is told to clients that listen (2026-07-28). With `switches` its one client may switch toolsets."""
         self.name = name
+        events = events or InMemorySubscriptionBus()
+        toolsets = Toolsets({spec.name: spec.toolset for spec in specs}, events)
+        if len(toolsets.names) > 1:
+            middleware = [*middleware, toolsets]
+            specs = [*specs, toolsets.switch()] if switches else specs
         tools = [_gated(spec, observe, policy, gate) for spec in specs]
         if policy is not None:
             middleware = [*middleware, acting.Withheld(functools.partial(_offered, policy, stdio_caller))]

@@ -104,6 +104,7 @@ async def serve_stdio(opener: Opener, settings: Settings) -> None:
             instructions=provider.instructions,
             version=__version__,
             stdio_caller=local_person(),
+            switches=True,
             observe=_observe(provider.name),
             policy=guard.policy,
             gate=guard.gate,

@@ -16,10 +16,9 @@ from opswarm.guard.exchange import Exchange
 from opswarm.guard.untrusted import cap_bytes, clean
 from opswarm.mcp.client import PooledToolbox, ToolServerClient, bearer
 from opswarm.mcp.factory import caller
+from opswarm.mcp.toolsets import ALL, as_json, said_in
 from opswarm.models.chat import ToolSchema
 
-HEADER = "x-opswarm-toolsets"
-QUERY = "toolsets"
 _ACTOR = "orchestrator"
 _STATUS = "toolset_status"
 
@@ -42,15 +41,11 @@ class PassThrough:
         return await call_next(ctx)
 
     def _chosen(self, ctx: Any) -> Sequence[ToolServerClient]:
-        request = ctx.request
-        said = ""
-        if request is not None:
-            said = request.query_params.get(QUERY, "") or request.headers.get(HEADER, "")
-        names = [n.strip() for n in said.split(",")]
-        return [server for name, server in self._servers.items() if name in names or "all" in names]
+        names = said_in(ctx.request)
+        return [server for name, server in self._servers.items() if name in names or ALL in names]
 
     async def _listed(self, ctx: Any, listed: Any) -> Any:
-        found = listed if isinstance(listed, dict) else listed.model_dump(by_alias=True, exclude_none=True, mode="json")
+        found = as_json(listed)
         box = await self._box(self._chosen(ctx))
         tools = [*found.get("tools", []), *(_wire(s) for s in box.schemas if s.name not in self._own)]
         if box.missing:
