@@ -201,7 +201,29 @@ def _flux() -> Iterator[Resource]:
     yield flux("notification", "v1", "Receiver", "receivers")
 
 
-RESOURCES: tuple[Resource, ...] = (*_core(), *_workloads(), *_cluster(), *_answers(), *_flux())
+def _custom() -> Iterator[Resource]:
+    """Kinds of operators that the lab does not simulate: they are as a scenario leaves them."""
+    yield Resource(
+        "cert-manager.io",
+        "v1",
+        "Certificate",
+        "certificates",
+        short=("cert", "certs"),
+        custom=True,
+        categories=("cert-manager",),
+        subresources=("status",),
+    )
+    yield Resource(
+        "volsync.backube",
+        "v1alpha1",
+        "ReplicationSource",
+        "replicationsources",
+        custom=True,
+        subresources=("status",),
+    )
+
+
+RESOURCES: tuple[Resource, ...] = (*_core(), *_workloads(), *_cluster(), *_answers(), *_flux(), *_custom())
 
 _BY_PATH = {(item.group, item.version, item.plural): item for item in RESOURCES}
 _BY_KIND = {(item.api_version, item.kind): item for item in RESOURCES}

@@ -16,7 +16,7 @@ from lab.registry import RESOURCES, Resource
 from lab.seed.files import read_yaml_folder
 from lab.seed.plant import plant_workload, resolved, store_object
 from lab.simulation.cluster import Cluster
-from lab.simulation.world import read_program
+from lab.simulation.world import Fault, read_program
 from lab.times import parse_age
 
 _FOLDER = "scenario_files"
@@ -44,7 +44,8 @@ class ObjectRef:
 
 @dataclass(frozen=True)
 class Truth:
-    """What a good diagnosis of the scenario says. `evidence_contains`: texts that the API shows somewhere."""
+    """What a good diagnosis of the scenario says. `evidence_contains`: texts that the API shows somewhere. `healthy`:
+    nothing is wrong, and `object` is what might be taken for it."""
 
     root_cause: str
     object: ObjectRef
@@ -52,6 +53,7 @@ class Truth:
     reason: str = ""
     must_not_touch: tuple[str, ...] = ()
     evidence_contains: tuple[str, ...] = ()
+    healthy: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ class Scenario:
     title: str
     since: timedelta
     truth: Truth
+    tool: str = "diagnose"
+    """The tool that finds it, and with which arguments."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     changes: Mapping[str, Any] = field(repr=False, default_factory=dict)
 
     def touched(self) -> set[ObjectRef]:
@@ -73,6 +78,7 @@ class Scenario:
             ObjectRef(item.get("kind", "Deployment"), item["namespace"], item["name"])
             for item in self.changes.get("workloads") or []
         }
+        found |= {ObjectRef(*key.replace("/", " ", 1).split(" ")) for key in self.changes.get("flux") or {}}
         found |= {ObjectRef("Node", "", name) for name in self.changes.get("dead_nodes") or []}
         return found | {
             ObjectRef("Program", *key.split("/", 1)) for key in self.changes.get("programs") or {}
@@ -92,8 +98,11 @@ def _read(data: Mapping[str, Any]) -> Scenario:
         told.get("reason", ""),
         tuple(told.get("must_not_touch") or ()),
         tuple(told.get("evidence_contains") or ()),
+        bool(told.get("healthy")),
     )
-    return Scenario(data["name"], data["title"], parse_age(data.get("since", "1h")), truth, data)
+    asked = dict(data.get("ask") or {"tool": "diagnose"})
+    since = parse_age(data.get("since", "1h"))
+    return Scenario(data["name"], data["title"], since, truth, asked.pop("tool"), asked, data)
 
 
 @cache
@@ -152,6 +161,7 @@ def _change(cluster: Cluster, changes: Mapping[str, Any], start: datetime, now: 
     world.architectures |= {
         image: tuple(built) for image, built in (changes.get("architectures") or {}).items()
     }
+    world.faults |= {name: Fault(**fault) for name, fault in (changes.get("flux") or {}).items()}
     world.dead_nodes |= dict.fromkeys(changes.get("dead_nodes") or [], start)
     for key, data in (changes.get("programs") or {}).items():
         world.programs[key] = read_program(data, now, world.programs.get(key))

@@ -19,6 +19,7 @@ import yaml
 from lab.events import Recorder, Source
 from lab.gitops.marks import (
     every,
+    fails_anew,
     generation_of,
     handled,
     is_behind,
@@ -33,6 +34,7 @@ from lab.gitops.sources import GIT
 from lab.objects import Obj, condition_is, labels_of, meta, name_of, namespace_of, uid_of
 from lab.registry import Resource, by_kind
 from lab.requests import ResourceRequest
+from lab.simulation.world import Fault, World
 from lab.status import ApiError
 from lab.store import Store
 from lab.times import rfc3339
@@ -59,8 +61,8 @@ class BuildFailed(Exception):
 
 
 class Kustomizations:
-    def __init__(self, store: Store, recorder: Recorder, rng: random.Random) -> None:
-        self._store, self._recorder = store, recorder
+    def __init__(self, store: Store, recorder: Recorder, rng: random.Random, world: World) -> None:
+        self._store, self._recorder, self._world = store, recorder, world
         self._writer = Writer(store, rng)
         self._tried: dict[str, datetime] = {}
         self.origin: Origin | None = None
@@ -76,7 +78,7 @@ class Kustomizations:
                 self._reconcile(found, now)
 
     def _is_due(self, found: Obj, now: datetime) -> bool:
-        if requested(found) or is_behind(found):
+        if requested(found) or is_behind(found) or fails_anew(found, self._trouble(found)):
             return True
         if self.origin is None:
             return False
@@ -94,14 +96,17 @@ class Kustomizations:
     def _reconcile(self, found: Obj, now: datetime) -> None:
         self._tried[uid_of(found)] = now
         revision = self._revision(found)
-        if self.origin is None or not revision:
+        trouble = self._trouble(found)
+        if trouble is None and (self.origin is None or not revision):
             status = {**status_of(found), "observedGeneration": generation_of(found)}
             self._store.replace(KUSTOMIZATIONS, handled(found, status))
             return
         began = status_of(found)
         digest = _digest(revision)
         try:
-            self._depends(found)
+            if trouble is not None:
+                raise BuildFailed(trouble.reason, trouble.message)
+            assert self.origin is not None
             wanted = self._build(found, self.origin, revision.rpartition(":")[2])
             digest = _digest(json.dumps(wanted, sort_keys=True, default=str))
             entries, changed = self._apply(found, wanted, now)
@@ -135,12 +140,16 @@ class Kustomizations:
     def _told(self, found: Obj, kind: str, reason: str, message: str, now: datetime) -> None:
         self._recorder.record(found, _SOURCE, kind, reason, message, now)
 
-    def _depends(self, found: Obj) -> None:
+    def _trouble(self, found: Obj) -> Fault | None:
+        """Why it can't be applied, before anything is built: a fault of its own, or a dependency that is not ready."""
+        if fault := self._world.fault(found):
+            return fault
         for one in spec_of(found).get("dependsOn") or []:
             namespace = one.get("namespace") or namespace_of(found)
             other = self._store.get(KUSTOMIZATIONS, namespace, one["name"])
             if other is None or not condition_is(other, "Ready") or is_behind(other):
-                raise BuildFailed("DependencyNotReady", f"dependency '{namespace}/{one['name']}' is not ready")
+                return Fault("DependencyNotReady", f"dependency '{namespace}/{one['name']}' is not ready")
+        return None
 
     def _build(self, found: Obj, origin: Origin, sha: str) -> list[Obj]:
         folder = str(spec_of(found).get("path") or "./").removeprefix("./").strip("/")

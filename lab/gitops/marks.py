@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from lab.objects import Obj, condition, meta
+from lab.simulation.world import Fault
 from lab.times import parse_age, rfc3339
 
 REQUESTED = "reconcile.fluxcd.io/requestedAt"
@@ -68,6 +69,26 @@ def judged(obj: Obj, ready: bool, reason: str, message: str, now: datetime, **mo
         "reason": reason,
         "message": message,
     }
+    return _judged(obj, new, more)
+
+
+def failed(obj: Obj, fault: Fault, now: datetime, **more: Any) -> Obj:
+    """The object with the status that a fault leaves; a controller that has given up says so in a condition more."""
+    found = judged(obj, False, fault.reason, fault.message, now, **more)
+    if not fault.stalled:
+        return found
+    (ready, *rest) = found["status"]["conditions"]
+    stalled = {**ready, "type": "Stalled", "status": "True", "reason": "RetriesExceeded"}
+    return {**found, "status": {**found["status"], "conditions": [ready, stalled, *rest]}}
+
+
+def fails_anew(obj: Obj, fault: Fault | None) -> bool:
+    """Whether a fault has come since the controller looked."""
+    return fault is not None and not is_suspended(obj) and (condition(obj, "Ready") or {}).get("reason") != fault.reason
+
+
+def _judged(obj: Obj, new: Obj, more: dict[str, Any]) -> Obj:
+    ready = new["status"] == "True"
     kept = [c for c in status_of(obj).get("conditions") or [] if c["type"] not in ("Ready", "Reconciling", "Stalled")]
     found = {**status_of(obj), **more, "conditions": [new, *kept]}
     if ready:

@@ -14,6 +14,8 @@ from typing import Any
 from lab.events import Recorder, Source
 from lab.gitops.marks import (
     RESET,
+    failed,
+    fails_anew,
     generation_of,
     handled,
     is_behind,
@@ -26,6 +28,7 @@ from lab.gitops.marks import (
 from lab.objects import Obj, labels_of, meta, name_of, namespace_of
 from lab.registry import by_kind
 from lab.seed.workloads import grow
+from lab.simulation.world import World
 from lab.store import Store
 from lab.times import rfc3339
 
@@ -35,14 +38,19 @@ _KINDS = ("deployments.apps", "statefulsets.apps", "daemonsets.apps")
 
 
 class Releases:
-    def __init__(self, store: Store, recorder: Recorder) -> None:
-        self._store, self._recorder = store, recorder
+    def __init__(self, store: Store, recorder: Recorder, world: World) -> None:
+        self._store, self._recorder, self._world = store, recorder, world
 
     def step(self, now: datetime) -> None:
         for found in self._store.all(RELEASES):
             if is_suspended(found):
                 continue
-            if is_behind(found) or _is_new(found) or _forgets(found):
+            fault = self._world.fault(found)
+            if fault is not None:
+                if fails_anew(found, fault) or is_behind(found) or requested(found):
+                    self._recorder.record(found, _SOURCE, "Warning", fault.reason, fault.message, now)
+                    self._store.replace(RELEASES, failed(found, fault, now, upgradeFailures=3))
+            elif is_behind(found) or _is_new(found) or _forgets(found):
                 self._store.replace(RELEASES, self._upgrade(found, now))
             elif requested(found):
                 self._store.replace(RELEASES, handled(found, status_of(found)))

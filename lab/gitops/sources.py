@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from lab.events import Recorder, Source
 from lab.gitops.marks import (
     every,
+    failed,
+    fails_anew,
     generation_of,
     handled,
     is_behind,
@@ -19,6 +21,7 @@ from lab.gitops.marks import (
 )
 from lab.gitops.origin import Origin
 from lab.objects import Obj, name_of, namespace_of, uid_of
+from lab.simulation.world import World
 from lab.store import Store
 from lab.times import rfc3339
 
@@ -30,8 +33,8 @@ _SOURCE = Source("source-controller")
 class Sources:
     """`origin` is where every GitRepository of the cluster comes from; without one nothing new is ever fetched."""
 
-    def __init__(self, store: Store, recorder: Recorder) -> None:
-        self._store, self._recorder = store, recorder
+    def __init__(self, store: Store, recorder: Recorder, world: World) -> None:
+        self._store, self._recorder, self._world = store, recorder, world
         self._fetched: dict[str, datetime] = {}
         self.origin: Origin | None = None
 
@@ -57,9 +60,13 @@ class Sources:
         last = self._fetched.setdefault(
             uid_of(found), now - timedelta(minutes=1) if self.origin is None else now - interval
         )
-        return bool(requested(found)) or is_behind(found) or now - last >= interval
+        new = fails_anew(found, self._world.fault(found))
+        return new or bool(requested(found)) or is_behind(found) or now - last >= interval
 
     def _fetch(self, found: Obj, now: datetime) -> Obj:
+        if fault := self._world.fault(found):
+            self._recorder.record(found, _SOURCE, "Warning", fault.reason, fault.message, now)
+            return failed(found, fault, now)
         if self.origin is None:
             return handled(found, {**status_of(found), "observedGeneration": generation_of(found)})
         reference = spec_of(found).get("ref") or {}

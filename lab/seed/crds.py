@@ -33,7 +33,11 @@ def _column(name: str, path: str) -> Obj:
 
 
 def printer_columns(kind: str) -> list[Obj]:
-    """additionalPrinterColumns of a Flux kind, as its CRD has them."""
+    """additionalPrinterColumns of a kind, as its CRD has them."""
+    if kind == "Certificate":
+        return [_CONDITION[0], _column("Secret", ".spec.secretName"), AGE]
+    if kind == "ReplicationSource":
+        return [_column("Source", ".spec.sourcePVC"), _column("Last Sync", ".status.lastSyncTime")]
     if kind in ("Alert", "Provider"):
         return [AGE]
     if kind == "OCIRepository":

@@ -47,9 +47,9 @@ class Cluster:
         self.volumes = Volumes(store, self.recorder)
         self.nodes = Nodes(store, self.recorder, world)
         self.autoscalers = Autoscalers(store, self.recorder)
-        self.sources = Sources(store, self.recorder)
-        self.kustomizations = Kustomizations(store, self.recorder, rng)
-        self.releases = Releases(store, self.recorder)
+        self.sources = Sources(store, self.recorder, world)
+        self.kustomizations = Kustomizations(store, self.recorder, rng, world)
+        self.releases = Releases(store, self.recorder, world)
 
     def step(self, now: datetime) -> None:
         """Everything that is due by `now` happens."""

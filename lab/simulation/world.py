@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from lab.objects import Obj, labels_of, namespace_of
+from lab.objects import Obj, labels_of, name_of, namespace_of
 from lab.quantities import parse_quantity
 from lab.times import parse_age
 
@@ -76,6 +76,15 @@ def read_program(data: Mapping[str, Any], now: datetime, before: Program | None 
     return Program(**values)
 
 
+@dataclass(frozen=True)
+class Fault:
+    """Why a controller of Flux's fails at one object, whatever Git says. `stalled`: it has given up."""
+
+    reason: str
+    message: str
+    stalled: bool = False
+
+
 @dataclass
 class World:
     """Shared by every simulated component; a scenario changes it."""
@@ -84,6 +93,12 @@ class World:
     architectures: dict[str, tuple[str, ...]] = field(default_factory=dict)
     programs: dict[str, Program] = field(default_factory=dict)
     dead_nodes: dict[str, datetime] = field(default_factory=dict)
+    faults: dict[str, Fault] = field(default_factory=dict)
+    """Of Flux's objects, by `Kind namespace/name`."""
+
+    def fault(self, obj: Obj) -> Fault | None:
+        """Why the controller of this object fails at it, if it does."""
+        return self.faults.get(f"{obj['kind']} {namespace_of(obj)}/{name_of(obj)}")
 
     def program(self, pod: Obj, container: Obj) -> Program:
         """The program of a container: by namespace, the pod's app label, and the container's name."""

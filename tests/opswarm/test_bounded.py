@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from collections.abc import AsyncIterator
 
@@ -20,6 +21,7 @@ async def _endless(request: Request) -> Response:
     async def parts() -> AsyncIterator[bytes]:
         while True:
             yield b"x" * 10_000
+            await asyncio.sleep(0)  # Sending to who has gone waits for nothing: others must get their turn.
 
     return StreamingResponse(parts())
 

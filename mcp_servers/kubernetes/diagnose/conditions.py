@@ -35,6 +35,7 @@ _FAILED = frozenset({"Failed", "Error", "Lost", "PartiallyFailed", "FailedValida
 _UNHEALTHY = frozenset({"Degraded", "Missing"})
 _WORDS = ((("health", "status"), _UNHEALTHY), (("operationState", "phase"), _FAILED), (("phase",), _FAILED))
 """Where Argo CD, Velero, Argo Workflows and PersistentVolumes say in one word how they are."""
+_TRIED = frozenset({"Failed", "Error", "Errored", "Invalid", "Denied"})
 _UNSETTLED = 600.0
 """Seconds that a condition may be Unknown: Flux and Knative say so while they work."""
 _WHY = "its controller says that it failed; what depends on it is not known here"
@@ -81,6 +82,15 @@ def _problems(obj: Obj, now: datetime) -> Iterator[tuple[str, str, str, Evidence
             yield value, f"its {path[0]} is {value}", message, Evidence(f"{_label(obj)} {path[0]}", told)
 
 
+def _tried(obj: Obj) -> Iterator[Evidence]:
+    """What else its controller says that it failed at, in conditions that are no trouble by themselves: cert-manager
+    tells in `Issuing` why there is no certificate."""
+    for row in _conditions(obj):
+        kind, reason = text(row, "type"), text(row, "reason")
+        if kind not in _GOOD and not _BAD.match(kind) and text(row, "status") == "False" and reason in _TRIED:
+            yield Evidence(f"{_label(obj)} condition {kind}", f"{reason}: {text(row, 'message')}")
+
+
 def _label(obj: Obj) -> str:
     return f"{text(obj, 'kind')} {name_of(obj)}"
 
@@ -105,6 +115,7 @@ def _finding(
 ) -> Finding:
     cause, title, message, _ = told[0]
     evidence = [line for *_, line in told[:3]]
+    evidence += list(_tried(obj))[:2]
     evidence += [event.evidence(now) for event in snapshot.events(obj) if event.type == "Warning"][:2]
     return Finding(
         ref_of(obj),
