@@ -13,7 +13,9 @@ down before the effect, so that each can be asked in another process than the on
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -86,6 +88,27 @@ Probe = Callable[[Intent], Awaitable[Happened]]
 
 Verify = Callable[[Intent], Awaitable[Verification]]
 """Waits for the effect, bounded by itself, and says what came of it. Raises `OpswarmError` when it can't look."""
+
+
+_allowed: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("allowed", default=None)
+
+
+async def may_go_on() -> None:
+    """To be asked between the steps of one action. Raises `PermissionDenied` where actions were paused since it began:
+    the steps that are left are not for doing then."""
+    check = _allowed.get()
+    if check is not None:
+        await check()
+
+
+@contextmanager
+def asking_between_steps(check: Callable[[], Awaitable[None]]) -> Iterator[None]:
+    """What is performed in the body, or in a task that is begun there, asks `check` by `may_go_on`."""
+    token = _allowed.set(check)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
+from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification, may_go_on
 from opswarm.errors import NotFound, Unavailable
 from opswarm.guard.limits import Touch
 from opswarm.guard.risk import Risk
@@ -24,7 +24,8 @@ from opswarm.settings import Settings
 class Lamps:
     """`lit` by lamp, `marks` the idempotency keys that the world holds, `effects` how often something was switched.
 
-    `breaks` is where a call fails: "before" or "after" the effect. `mute` keeps the probe from seeing anything.
+    `breaks` is where a call fails: "before" or "after" the effect. `mute` keeps the probe from seeing anything. With
+    `holds` an action waits for `hold`, and with `steps` it has another step behind that.
     """
 
     lit: dict[str, bool] = field(default_factory=lambda: {"hall": False, "desk": False, "kube-system": False})
@@ -36,6 +37,7 @@ class Lamps:
     hold: asyncio.Event = field(default_factory=asyncio.Event)
     holding: asyncio.Event = field(default_factory=asyncio.Event)
     holds: bool = False
+    steps: bool = False
 
     async def lamp_switch(
         self,
@@ -60,6 +62,8 @@ class Lamps:
         if self.holds:
             self.holding.set()
             await self.hold.wait()
+            if self.steps:
+                await may_go_on()
         if self.breaks == "before":
             raise Unavailable("The lamp does not answer.")
         self.lit[str(intent.arguments["name"])] = bool(intent.arguments["on"])

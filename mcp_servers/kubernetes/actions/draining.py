@@ -24,7 +24,7 @@ from mcp_servers.cluster.objects import (
 )
 from mcp_servers.cluster.waiting import Time, watched
 from mcp_servers.kubernetes.actions.pods import MIRROR, emptydirs, evict, is_ending, is_over
-from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
+from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification, may_go_on
 from opswarm.errors import DeadlineExceeded, InvalidInput, NotFound, PermissionDenied, Unavailable
 from opswarm.guard.risk import Risk
 from opswarm.guard.targets import Verb
@@ -87,10 +87,14 @@ class Draining:
         waiting: list[Mapping[str, Any]] = list(intent.state["pods"])
         evicted = 0
         why: dict[str, str] = {}
-        while waiting:
+        halted = ""
+        while waiting and not halted:
             why = {}
             for pod in waiting:
                 try:
+                    halted = halted or await _halted()
+                    if halted:
+                        raise DeadlineExceeded("It was not evicted any more.")
                     if self._by.clock() > end:
                         raise DeadlineExceeded("There was no time left for it.")
                     await evict(self._cluster, pod_path(pod["namespace"], pod["name"]), str(pod["uid"]))
@@ -104,11 +108,12 @@ class Draining:
                     # Of one namespace perhaps; the others' pods are evicted all the same.
                     why[_place(pod)] = f"Pod {_place(pod)}: {error.message}"
             waiting = [pod for pod in waiting if _place(pod) in why]
-            if not waiting or self._by.clock() + _BLOCKED_WAIT > end:
+            if not waiting or halted or self._by.clock() + _BLOCKED_WAIT > end:
                 break
             await self._by.sleep(_BLOCKED_WAIT)
         text = f"{intent.state['object']} is cordoned; {evicted} of {len(intent.state['pods'])} pods are evicted."
-        return Done(" ".join([text, *list(why.values())[:3]]), {"evicted": evicted, "left": sorted(why)})
+        told = [f"It was broken off: {halted}"] if halted else list(why.values())[:3]
+        return Done(" ".join([text, *told]), {"evicted": evicted, "left": sorted(why)})
 
     async def _probe(self, intent: Intent) -> Happened:
         happened = await probe(self._cluster, intent)
@@ -153,6 +158,15 @@ class _OnNode:
 
     planned: Sequence[Found]
     late: Sequence[Found]
+
+
+async def _halted() -> str:
+    """Why no more pods may be evicted; "" while they may."""
+    try:
+        await may_go_on()
+    except PermissionDenied as error:
+        return error.message
+    return ""
 
 
 def _place(pod: Mapping[str, Any]) -> str:

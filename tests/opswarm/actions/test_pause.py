@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -58,3 +59,20 @@ async def test_a_state_that_can_not_be_read_refuses_actions(tmp_path: Path) -> N
     (tmp_path / "control.json").write_text("{")
     async with house(tmp_path, policy=SAFE) as home:
         assert await refused(home)
+
+
+async def test_an_action_under_way_takes_no_further_step_after_a_pause(tmp_path: Path) -> None:
+    async with house(tmp_path, policy=SAFE) as home:
+        home.lamps.holds = home.lamps.steps = True
+        doing = asyncio.create_task(home.switch("desk"))
+        await home.lamps.holding.wait()
+        await kept(home).change(paused=True, reason="flood in the cellar", by="person:bob")
+        await until(lambda: refused(home))
+        home.lamps.hold.set()
+        told = await doing
+        assert not told.ok and "flood in the cellar" in told.text
+        assert home.lamps.effects == 0
+        assert [e["event"] for e in await home.audit() if e["event"] in ("executing", "executed", "failed")][:2] == [
+            "executing",
+            "failed",
+        ]

@@ -9,7 +9,7 @@ import pytest
 from mcp_servers.cluster.connection import Cluster
 from mcp_servers.kubernetes.actions import draining
 from mcp_servers.kubernetes.actions.pods import evict
-from opswarm.actions.action import Happened
+from opswarm.actions.action import Happened, asking_between_steps
 from opswarm.errors import PermissionDenied
 from opswarm.guard.targets import Target
 from tests.mcp_servers.kubernetes.actions.stage import Stage
@@ -138,3 +138,28 @@ async def test_an_empty_node_is_drained_by_cordoning_it(stage: Stage) -> None:
     done = await act.perform()
     assert done.text == "Node worker-1 is cordoned; 0 of 0 pods are evicted."
     assert (await act.verify()).ok is True
+
+
+class Pause:
+    """Lets some steps pass, and then no more."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    async def __call__(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise PermissionDenied("Actions are paused by person:bob: flood.", rule="control.paused")
+
+
+async def test_a_pause_stops_a_drain_between_two_pods(stage: Stage) -> None:
+    act = await stage.plan("drain", name="worker-1", **ALL)
+    planned = len(evicted(act.plan.touches))
+    assert planned > 3
+    with asking_between_steps(Pause(2)):
+        done = await act.perform()
+    assert f"2 of {planned} pods are evicted. It was broken off: Actions are paused by person:bob: flood." in done.text
+    assert done.after["evicted"] == 2 and len(done.after["left"]) == planned - 2
+    ending = [name for name, one in (await on(stage, "worker-1")).items() if "deletionTimestamp" in one["metadata"]]
+    assert len(ending) <= 2
+    assert (await act.verify()).ok is False
