@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lab.github.state import User
-from opswarm.actions.action import Happened
+from opswarm.actions.action import Happened, asking_between_steps
 from opswarm.errors import Conflict, InvalidInput, LimitExceeded, NotFound, PermissionDenied
 from opswarm.guard.limits import Limits
 from opswarm.guard.paths import FileKind, Merge
@@ -225,6 +225,16 @@ async def test_attack_no_commit_goes_to_a_branch_that_is_not_ours(stage: Stage, 
     error = await stage.refused("commit_files", branch=branch, message="Fix", files=[edit()])
     assert isinstance(error, PermissionDenied) and error.rule.startswith("limit.branch")
     assert isinstance(await stage.refused("branch_create", branch=branch), PermissionDenied)
+
+
+async def test_a_pause_keeps_a_commit_that_is_being_made_from_the_branch(stage: Stage) -> None:
+    async def paused() -> None:
+        raise PermissionDenied("Actions are paused.", rule="control.paused")
+
+    act = await stage.plan("commit_files", branch="fix/jellyfin", message="Bump", files=[edit()])
+    with asking_between_steps(paused), pytest.raises(PermissionDenied, match="paused"):
+        await act.perform()
+    assert "fix/jellyfin" not in stage.git.branches() and await act.probe() is Happened.NO
 
 
 @pytest.mark.parametrize(
