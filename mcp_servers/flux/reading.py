@@ -63,13 +63,19 @@ class Reading:
     async def flux_report(self) -> ToolOutput:
         """Say how Flux is: its controllers with their versions, its objects by state, and what fails."""
         at = self._clock()
-        controllers = await self._flux.controllers()
         shot = await self._flux.snapshot()
         states = _states(shot, at)
-        lines = table(
-            ("CONTROLLER", "READY", "VERSION"),
-            [(name_of(c), f"{whole(c, 'status', 'readyReplicas')}/{_replicas(c)}", _version(c)) for c in controllers],
-        )
+        controllers: list[Obj] = []
+        try:
+            controllers = await self._flux.controllers()
+            lines = table(
+                ("CONTROLLER", "READY", "VERSION"),
+                [(name_of(c), f"{whole(c, 'status', 'readyReplicas')}/{_replicas(c)}", _version(c)) for c in controllers],
+            )
+        except OpswarmError as error:
+            if not states:
+                raise  # There is nothing of Flux's here, or nothing that may be seen.
+            lines = [f"The controllers could not be looked at: {unreadable(error)}"]
         counts: dict[str, Counter[str]] = {}
         for state in states:
             counts.setdefault(state.ref[0], Counter())[str(state.health)] += 1

@@ -164,3 +164,12 @@ def test_parts_of_objects_that_may_lack_anything() -> None:
     for odd in odds:
         assert state_of(odd, NOW).health in Health
         safe(odd)
+
+
+async def test_objects_without_their_controllers_are_reported_all_the_same(stage: Stage) -> None:
+    deployments = "/apis/apps/v1/namespaces/flux-system/deployments"
+    for name in await stage.names(deployments):
+        assert (await stage.http.delete(f"{deployments}/{name}")).status_code == 200
+    report = await stage.ask("flux_report")
+    assert report.text.startswith("The controllers could not be looked at: This cluster has no controllers of Flux's.")
+    assert "0 broken of 83" in report.text and report.data is not None and report.data["controllers"] == []
