@@ -68,10 +68,9 @@ class Reading:
         controllers: list[Obj] = []
         try:
             controllers = await self._flux.controllers()
-            lines = table(
-                ("CONTROLLER", "READY", "VERSION"),
-                [(name_of(c), f"{whole(c, 'status', 'readyReplicas')}/{_replicas(c)}", _version(c)) for c in controllers],
-            )
+            ready = [f"{whole(c, 'status', 'readyReplicas')}/{_replicas(c)}" for c in controllers]
+            rows_of = [(name_of(c), n, _version(c)) for c, n in zip(controllers, ready, strict=True)]
+            lines = table(("CONTROLLER", "READY", "VERSION"), rows_of)
         except OpswarmError as error:
             if not states:
                 raise  # There is nothing of Flux's here, or nothing that may be seen.
