@@ -39,6 +39,7 @@ class Swarm:
             "OPSWARM_SERVER__PORT": "0",
             "OPSWARM_METRICS__PORT": "0",
             "OPSWARM_LAB__PORT": "0",
+            "OPSWARM_LAB__BESIDE": "github",
             "OPSWARM_MODELS__STANDARD": "offline/playbook",
             "OPSWARM_MODELS__FAST": "offline/playbook",
         }

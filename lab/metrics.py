@@ -26,7 +26,7 @@ def _wobble(seed: str, now: datetime) -> float:
     return 0.97 + hashlib.sha256(f"{seed}{window}".encode()).digest()[0] / 4250
 
 
-def _usage(life: ContainerLife, now: datetime) -> tuple[float, float]:
+def usage(life: ContainerLife, now: datetime) -> tuple[float, float]:
     """Millicores and MiB of a running container; one that outgrows its limit climbs to it."""
     assert life.run is not None
     program = life.run.program
@@ -81,7 +81,7 @@ class Metrics:
         ]
         if not running or not self._alive(life.pod):
             return None
-        usages = [{"name": one.spec["name"], "usage": _amounts(*_usage(one, now))} for one in running]
+        usages = [{"name": one.spec["name"], "usage": _amounts(*usage(one, now))} for one in running]
         return {
             "metadata": self._metadata(life.pod, now),
             "timestamp": rfc3339(now - timedelta(seconds=11)),
@@ -110,7 +110,7 @@ class Metrics:
                 continue
             for one in life.lives:
                 if one.running:
-                    used = _usage(one, now)
+                    used = usage(one, now)
                     cpu, memory, seen = cpu + used[0], memory + used[1], True
         if not seen:
             return None

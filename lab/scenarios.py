@@ -162,6 +162,7 @@ def _change(cluster: Cluster, changes: Mapping[str, Any], start: datetime, now: 
         image: tuple(built) for image, built in (changes.get("architectures") or {}).items()
     }
     world.faults |= {name: Fault(**fault) for name, fault in (changes.get("flux") or {}).items()}
+    world.fills |= changes.get("fills") or {}
     world.dead_nodes |= dict.fromkeys(changes.get("dead_nodes") or [], start)
     for key, data in (changes.get("programs") or {}).items():
         world.programs[key] = read_program(data, now, world.programs.get(key))

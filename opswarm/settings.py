@@ -508,8 +508,12 @@ class Lab(Section):
     )
     port: int = Field(8790, ge=0, le=65535, description="Port of the lab's Kubernetes API; 0 takes a free one.")
     tick_seconds: float = Field(2.0, ge=0, description="Seconds between steps of the lab's controllers.")
+    beside: Annotated[tuple[Literal["github", "loki", "prometheus"], ...], NoDecode] = Field(
+        ("github", "loki", "prometheus"),
+        description="What stands beside the lab's cluster; Prometheus, with Alertmanager, where both are installed.",
+    )
 
-    @field_validator("scenarios", mode="before")
+    @field_validator("scenarios", "beside", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         """In a variable, as JSON or with commas; `none` for a healthy lab."""

@@ -93,6 +93,8 @@ class World:
     architectures: dict[str, tuple[str, ...]] = field(default_factory=dict)
     programs: dict[str, Program] = field(default_factory=dict)
     dead_nodes: dict[str, datetime] = field(default_factory=dict)
+    fills: dict[str, float] = field(default_factory=dict)
+    """How full a claim is, from 0 to 1, by `namespace/name`."""
     faults: dict[str, Fault] = field(default_factory=dict)
     """Of Flux's objects, by `Kind namespace/name`."""
 

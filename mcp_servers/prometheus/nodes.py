@@ -147,6 +147,7 @@ def _queries(instance: str) -> dict[str, str]:
 
     by = "by (instance)"
     idle, iowait = (rate(of("node_cpu_seconds_total", mode=m)) for m in ("idle", "iowait"))
+    spent = rate(of("node_cpu_seconds_total"))
     available, free = (but(f"node_{m}", _FILESYSTEMS) for m in ("filesystem_avail_bytes", "filesystem_size_bytes"))
     faults = [
         f"sum {by} ({rate(but(f'node_network_{way}_{what}_total', _INTERFACES))})"
@@ -156,8 +157,9 @@ def _queries(instance: str) -> dict[str, str]:
     received, sent = (rate(but(f"node_network_{w}_bytes_total", _INTERFACES)) for w in ("receive", "transmit"))
     memory = f"{of('node_memory_MemAvailable_bytes')} / {of('node_memory_MemTotal_bytes')}"
     return {
-        "cpu": f"1 - avg {by} ({idle})",
-        "iowait": f"avg {by} ({iowait})",
+        # Of all that was counted: a node that has been watched for less than five minutes is not taken for busy.
+        "cpu": f"1 - sum {by} ({idle}) / sum {by} ({spent})",
+        "iowait": f"sum {by} ({iowait}) / sum {by} ({spent})",
         "cores": f"count {by} ({of('node_cpu_seconds_total', mode='idle')})",
         "load5": f"max {by} ({of('node_load5')})",
         "memory": f"1 - min {by} ({memory})",

@@ -146,6 +146,8 @@ async def serve_lab(settings: Settings, scenarios: Sequence[str], port: int) -> 
         typer.echo(f"lab at {running.url}; save the text above as a file for kubectl --kubeconfig", err=True)
         for section, values in running.settings.items():
             typer.echo(" ".join(_variable(section, key, value) for key, value in values.items()), err=True)
+        for told in running.missing:
+            typer.echo(told, err=True)
         await until_stopped()
     finally:
         await running.stop()

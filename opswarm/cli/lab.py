@@ -18,7 +18,7 @@ async def start(settings: Settings, scenarios: Sequence[str], port: int) -> Any:
     """
     serve = registry.lab_module()
     try:
-        return await serve(scenarios, port=port, tick_seconds=settings.lab.tick_seconds)
+        return await serve(scenarios, port=port, tick_seconds=settings.lab.tick_seconds, beside=settings.lab.beside)
     except ValueError as error:
         raise SettingsInvalid(str(error)) from error
     except OSError as error:

@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 _PREFIX = {"orchestrator": "", "gateway": "/gateway"}
 _OF_A_LAB = ("github", "loki", "prometheus")
-_ACTING_ON_A_LAB = ("flux", "github", "kubernetes")
+_ACTING_ON_A_LAB = ("flux", "github", "kubernetes", "prometheus")
 _READY_SECONDS = 20.0
 _STOP_SECONDS = 4.5
 _FORCED = 1
@@ -106,8 +106,8 @@ async def _lab(settings: Settings, scenarios: Sequence[str], say: Say) -> AsyncI
         write_private(path, lab.kubeconfig().encode())
         shown = ", ".join(scenarios) or "none, all is well"
         say(f"lab cluster at {lab.url} (scenarios: {shown}); kubectl --kubeconfig {path}")
-        if lab.missing:
-            say(lab.missing)
+        for told in lab.missing:
+            say(told)
         left_out = frozenset(_OF_A_LAB) - set(lab.settings)
         yield _World(_on_the_lab(settings, path, lab.settings), f"lab ({shown})", left_out, frozenset(lab.settings))
     finally:

@@ -27,7 +27,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lab.app import create_lab
-from lab.beside import beside
+from lab.beside import Beside
 from lab.serve import host, serve
 from opswarm.cli.registry import TOOL_SERVERS, tool_server
 from opswarm.guard.keys import make_person_token, verifier
@@ -119,7 +119,7 @@ def _score(out: str) -> str:
 async def _domain(folder: Path, token: str) -> AsyncIterator[tuple[str, str]]:
     """Each tool server by name, on the lab."""
     lab = create_lab(tick_seconds=0)
-    async with await serve(lab) as running, await beside(lab) as around:
+    async with await serve(lab) as running, Beside(lab, ("github", "loki")) as around:
         file = folder / "kubeconfig"
         file.write_text(running.kubeconfig())
         known: dict[str, Any] = {

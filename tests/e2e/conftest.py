@@ -32,6 +32,7 @@ class Machine:
             "OPSWARM_SERVER__PORT": "0",
             "OPSWARM_METRICS__PORT": "0",
             "OPSWARM_LAB__PORT": "0",
+            "OPSWARM_LAB__BESIDE": "github",
             **self.extra,
         }
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from lab.app import Lab
-from lab.beside import Beside, beside
+from lab.beside import Beside
 from lab.gitops.kustomizations import KUSTOMIZATIONS
 from lab.gitops.marks import requested
 from lab.gitops.receivers import RECEIVERS, Receivers
@@ -49,7 +49,7 @@ class Town:
 @pytest.fixture
 async def town() -> AsyncIterator[Town]:
     lab, clock = new_lab()
-    async with await beside(lab) as around:
+    async with Beside(lab, ("github", "loki")) as around:
         made = Town(lab, clock, around)
         made.run(4)
         yield made
@@ -136,7 +136,7 @@ async def test_a_hook_is_taken_only_with_its_signature(town: Town) -> None:
 async def test_without_git_there_is_no_github_and_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.beside.shutil.which", lambda name: None)
     lab, _ = new_lab()
-    async with await beside(lab) as around:
+    async with Beside(lab, ("github", "loki")) as around:
         assert set(around.settings) == {"loki"}
-        assert "the program git is not installed" in around.missing
+        assert around.missing == ["The lab has no GitHub, and its Flux follows no repository: git is not installed."]
     assert all("history" not in one["status"] for one in lab.store.all(KUSTOMIZATIONS))

@@ -47,9 +47,14 @@ async def test_an_answer_that_comes_before_its_task_is_parked_a_second_time_is_n
 
 @pytest.mark.parametrize("held", ["paused", "the control is unknown", "the database does not answer"])
 async def test_an_approved_action_waits_for_as_long_as_nothing_may_or_can_be_done(
-    tmp_path: Path, tries: list[str], monkeypatch: pytest.MonkeyPatch, held: str
+    tmp_path: Path, tries: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, held: str
 ) -> None:
     real, down = Executions.became, True
+    caplog.set_level("INFO", "opswarm.guard.follower")
+
+    def heard(words: str) -> bool:
+        """Whether everybody has heard it, which may take a second: each of two services from two sources, and ours."""
+        return sum(words in record.getMessage() for record in caplog.records) >= 4
 
     async def became(self: Executions, *given: Any) -> Any:
         if down:
@@ -62,9 +67,11 @@ async def test_an_approved_action_waits_for_as_long_as_nothing_may_or_can_be_don
         match held:
             case "paused":
                 assert (await at.call("POST", "/control/pause", json={"reason": "night"})).status_code == 200
+                await until(lambda: heard("heard: Actions are paused"))
             case "the control is unknown":
                 kept = control.read_bytes() if control.exists() else b""
                 control.write_bytes(b"{broken")
+                await until(lambda: heard("control: unknown"))
             case _:
                 monkeypatch.setattr(Executions, "became", became)
         await at.answer(id)
