@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from importlib.resources import files
 from pathlib import Path
+from subprocess import SubprocessError
 from types import TracebackType
 from typing import Any
 
 from lab.app import Lab
 from lab.github.app import GitHub
-from lab.github.git import Repository
+from lab.github.git import GitFailed, Repository
 from lab.github.state import Hook, Hub
 from lab.gitops.receivers import RECEIVERS, Receivers, receiver
 from lab.loki.app import Loki
@@ -70,10 +71,14 @@ class Beside:
         if shutil.which("git") is None:
             self.missing.append("The lab has no GitHub, and its Flux follows no repository: git is not installed.")
             return
-        git = Repository(folder / "home-ops.git")
-        plant_repository(self._lab.cluster, git, OWNER.person, self._lab.clock())
         token = f"ghp_{secrets.token_hex(18)}"
-        hub = grow_hub(git, token, self._lab.clock)
+        try:
+            git = Repository(folder / "home-ops.git")
+            plant_repository(self._lab.cluster, git, OWNER.person, self._lab.clock())
+            hub = grow_hub(git, token, self._lab.clock)
+        except (GitFailed, OSError, SubprocessError) as error:
+            self.missing.append(f"The lab has no GitHub, as git fails (2.38 or newer is needed): {error}")
+            return
         await self._receive(hub)
         hosted = await self._host(GitHub(hub).app)
         self.settings["github"] = {"url": hosted.url, "token": token, "repositories": [REPOSITORY]}

@@ -14,6 +14,7 @@ import pytest
 
 from lab.app import Lab
 from lab.beside import Beside
+from lab.github.git import GitFailed, Repository
 from lab.gitops.kustomizations import KUSTOMIZATIONS
 from lab.gitops.marks import requested
 from lab.gitops.receivers import RECEIVERS, Receivers
@@ -140,3 +141,14 @@ async def test_without_git_there_is_no_github_and_it_says_so(monkeypatch: pytest
         assert set(around.settings) == {"loki"}
         assert around.missing == ["The lab has no GitHub, and its Flux follows no repository: git is not installed."]
     assert all("history" not in one["status"] for one in lab.store.all(KUSTOMIZATIONS))
+
+
+async def test_a_git_that_fails_is_told_and_the_rest_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: Repository, *words: str, **more: Any) -> bytes:
+        raise GitFailed("unknown option `initial-branch'")
+
+    monkeypatch.setattr(Repository, "_git", fails)
+    lab, _ = new_lab()
+    async with Beside(lab, ("github", "loki")) as around:
+        assert set(around.settings) == {"loki"}
+        assert "2.38 or newer" in around.missing[0] and "initial-branch" in around.missing[0]
