@@ -25,6 +25,7 @@ QUERY = "toolsets"
 ALL = "all"
 SWITCH = "toolset_switch"
 _INVALID_PARAMS = -32602
+_MODERN = "2026-07-28"
 
 
 def said_in(request: Any) -> list[str]:
@@ -113,4 +114,5 @@ class Toolsets:
 
     async def _tell(self, ctx: Any) -> None:
         await self._events.publish(ToolsListChanged())
-        await ctx.session.send_tool_list_changed()
+        if str(ctx.protocol_version) < _MODERN:  # Since then only who listens is told.
+            await ctx.session.send_tool_list_changed()
