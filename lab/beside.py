@@ -47,7 +47,9 @@ class Beside:
             starts: dict[str, Callable[[Path], Any]] = {
                 "github": self._github, "loki": self._loki, "prometheus": self._prometheus,
             }  # fmt: skip
-            await asyncio.gather(*(starts[name](folder) for name in self._wanted))
+            async with asyncio.TaskGroup() as starting:  # Where one breaks, none is left starting.
+                for name in self._wanted:
+                    starting.create_task(starts[name](folder))
         except BaseException:
             await self._stack.aclose()
             raise

@@ -15,8 +15,9 @@ from pathlib import Path
 import httpx
 import yaml
 
-NEEDED = ("prometheus", "prometheus-alertmanager")
-"""As Debian calls them."""
+_PROMETHEUS = ("prometheus",)
+_ALERTMANAGER = ("prometheus-alertmanager", "alertmanager")
+"""As Debian calls it, and as everybody else does."""
 
 _READY_SECONDS = 20.0
 _STOP_SECONDS = 3.0
@@ -26,7 +27,12 @@ _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 
 def missing() -> list[str]:
     """Those that are not installed."""
-    return [name for name in NEEDED if shutil.which(name) is None]
+    return [names[0] for names in (_PROMETHEUS, _ALERTMANAGER) if not _installed(names)]
+
+
+def _installed(names: Sequence[str]) -> str:
+    """The first of these names that a program has here, "" where none has."""
+    return next((name for name in names if shutil.which(name)), "")
 
 
 @dataclass
@@ -57,8 +63,8 @@ async def alertmanager(folder: Path) -> Program:
     port = _free_port()
     return await _started(
         [
-            NEEDED[1], f"--config.file={config}", f"--storage.path={folder / 'data'}", "--cluster.listen-address=",
-            f"--web.listen-address=127.0.0.1:{port}", "--log.level=error",
+            _installed(_ALERTMANAGER), f"--config.file={config}", f"--storage.path={folder / 'data'}",
+            "--cluster.listen-address=", f"--web.listen-address=127.0.0.1:{port}", "--log.level=error",
         ],
         f"http://127.0.0.1:{port}",
         folder,
@@ -79,8 +85,9 @@ async def prometheus(folder: Path, exporter: str, alerts: str, rules: str) -> Pr
     port = _free_port()
     return await _started(
         [
-            NEEDED[0], f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.retention.time=1d", "--log.level=error",
+            _installed(_PROMETHEUS), f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{port}",
+            "--storage.tsdb.retention.time=1d", "--log.level=error",
             "--rules.alert.resend-delay=5s",
         ],
         f"http://127.0.0.1:{port}",
@@ -95,15 +102,17 @@ async def _started(command: Sequence[str], url: str, folder: Path) -> Program:
             preexec_fn=_dies_with_us if sys.platform == "linux" else None,
         )  # fmt: skip
     program = Program(url, process)
-    try:
+    try:  # Whoever starts it may be broken off as well: it must not stay behind then.
         async with asyncio.timeout(_READY_SECONDS), httpx.AsyncClient(timeout=2, trust_env=False) as http:
             while process.returncode is None and not await _is_ready(http, url):
                 await asyncio.sleep(0.05)
-    except TimeoutError:
-        pass
-    else:
         if process.returncode is None:
             return program
+    except TimeoutError:
+        pass
+    except BaseException:
+        await program.stop()
+        raise
     await program.stop()
     told = (folder / "log").read_text(errors="replace").strip().splitlines()[-1:]
     raise OSError(f"{command[0]} did not start in the lab: {' '.join(told)[:300]}")

@@ -128,6 +128,14 @@ async def test_without_the_programs_it_says_so(monkeypatch: pytest.MonkeyPatch) 
         assert around.missing == ["The lab has no Prometheus: prometheus and prometheus-alertmanager not installed."]
 
 
+def test_alertmanager_is_known_by_either_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"prometheus", "alertmanager"}
+    monkeypatch.setattr("lab.observing.programs.shutil.which", lambda name: name if name in there else None)
+    assert programs.missing() == []
+    there.remove("prometheus")
+    assert programs.missing() == ["prometheus"]
+
+
 @pytest.mark.skipif(bool(programs.missing()), reason=INSTALL)
 async def test_one_that_does_not_start_is_told_with_what_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.beside.files", lambda package: Broken())
