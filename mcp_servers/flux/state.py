@@ -119,7 +119,7 @@ def _health(obj: Obj, ready: Obj, now: datetime) -> tuple[Health, str]:
     since = text(ready, "lastTransitionTime")
     if is_true(obj, "Stalled") and not _is_behind(obj, condition(obj, "Stalled")):
         return Health.STALLED, since
-    if not ready and (text(obj, "kind") in STATELESS or _is_only_an_address(obj)):
+    if not ready and (text(obj, "kind") in STATELESS or is_only_an_address(obj)):
         return Health.STATIC, ""
     if _is_behind(obj, ready):
         since = changed_at(obj)
@@ -133,7 +133,7 @@ def _health(obj: Obj, ready: Obj, now: datetime) -> tuple[Health, str]:
     return Health.RECONCILING, since
 
 
-def _is_only_an_address(obj: Obj) -> bool:
+def is_only_an_address(obj: Obj) -> bool:
     """An OCI HelmRepository has no status: its charts are fetched when they are needed."""
     return text(obj, "kind") == "HelmRepository" and text(obj, "spec", "type") == "oci"
 

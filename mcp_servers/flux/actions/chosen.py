@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from mcp_servers.cluster.objects import Found, Objects
 from mcp_servers.cluster.ownership import owner_of
-from mcp_servers.flux.fields import inventory, mapping, rows, text
+from mcp_servers.flux.fields import inventory, rows, text
 from mcp_servers.flux.kinds import BY_KIND, FluxKind, kind_named
 from mcp_servers.flux.snapshot import source_ref
 from opswarm.errors import InvalidInput, NotFound
@@ -30,24 +30,15 @@ class Choosing:
         chosen = kind_named(kind)
         if chosen.kind in never:
             raise InvalidInput(f"{_a(chosen)} is not something to {verb}.", hint="flux_get shows what it says.")
+        await self._objects.resources.find(chosen.full_name)  # Else the kind is what is not there, and it says so.
         try:
             found = await self._objects.find(verb, chosen.full_name, name, namespace)
         except NotFound as error:
-            if error.message.startswith("There is no "):
-                raise NotFound(error.message, hint="flux_list shows those there are.") from error
-            raise
+            raise NotFound(error.message, hint="flux_list shows those there are.") from error
         await self._check_root(found)
         if found.meta.get("deletionTimestamp"):
             raise InvalidInput(f"{found} is being deleted.")
         return found
-
-    async def source_of(self, found: Found, verb: Verb) -> Found | None:
-        """The source that `found` names, found as it is; None where it names none."""
-        reference = source_ref(found.obj)
-        if reference is None:
-            return None
-        kind, namespace, name = reference
-        return await self.find(verb, kind, name, namespace, ())
 
     async def _check_root(self, found: Found) -> None:
         owner = owner_of(found)
@@ -81,11 +72,6 @@ def _namespaces(found: Found) -> set[str]:
         written |= {text(obj, "spec", "targetNamespace") or found.namespace, text(obj, "spec", "storageNamespace")}
         written |= {text(release, "namespace") for release in rows(obj, "status", "history")}
     return written - {""}
-
-
-def is_only_an_address(found: Found) -> bool:
-    """An OCI HelmRepository: no controller looks at it."""
-    return found.resource.kind == "HelmRepository" and text(mapping(found.obj, "spec"), "type") == "oci"
 
 
 def _a(kind: FluxKind) -> str:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from mcp_servers.cluster.connection import Cluster
 from mcp_servers.cluster.finding import one_line
 from mcp_servers.cluster.objects import Found, Name, Namespace, Objects, look, patch, probe
 from mcp_servers.cluster.waiting import Time, watched
-from mcp_servers.flux.actions.chosen import NEVER_RECONCILED, Choosing, is_only_an_address, target
+from mcp_servers.flux.actions.chosen import NEVER_RECONCILED, Choosing, target
 from mcp_servers.flux.fields import Obj, label, ref_of, text
 from mcp_servers.flux.kinds import BY_KIND
 from mcp_servers.flux.reading import Kind
-from mcp_servers.flux.snapshot import chart_ref
-from mcp_servers.flux.state import Health, is_suspended, state_of
+from mcp_servers.flux.snapshot import chart_ref, source_ref
+from mcp_servers.flux.state import Health, is_only_an_address, is_suspended, state_of
 from opswarm.actions.action import Action, Done, Intent, Plan, Verification, may_go_on
 from opswarm.errors import Conflict, InvalidInput, NotFound, PermissionDenied
 from opswarm.guard.risk import Risk
@@ -76,20 +77,20 @@ class Reconciling:
     async def _sources(self, found: Found) -> list[Found]:
         """What is fetched before `found` is looked at, in that order."""
         try:
-            source = await self._choosing.source_of(found, Verb.RECONCILE)
+            source = source_ref(found.obj)
             if source is None:
                 raise InvalidInput(f"{found} has no source of its own.", hint="Leave out with_source.")
-            chain = [] if is_only_an_address(source) else [source]
-            chart = chart_ref(found.obj)
-            if chart is not None:
-                kind, namespace, name = chart
-                chain.append(await self._choosing.find(Verb.RECONCILE, kind, name, namespace, ()))
+            named = [
+                await self._choosing.find(Verb.RECONCILE, kind, name, namespace, ())
+                for kind, namespace, name in filter(None, (source, chart_ref(found.obj)))
+            ]
         except PermissionDenied as error:
             raise PermissionDenied(
                 error.message, hint="Leave out with_source: it is fetched at its own interval anyway.", rule=error.rule
             ) from error
         except NotFound as error:
             raise NotFound(f"The source of {found} can't be fetched: {error.message}", hint=error.hint) from error
+        chain = [one for one in named if not is_only_an_address(one.obj)]
         for one in chain:
             if is_suspended(one.obj):
                 raise InvalidInput(f"{one} is suspended, so nothing is fetched.", hint="Leave out with_source.")
@@ -98,12 +99,12 @@ class Reconciling:
     async def _perform(self, intent: Intent) -> Done:
         late = []
         for source in intent.state["sources"]:
-            seen = await self._fetched(replace(intent, state=source))
-            if seen.ok is False:
+            fetched = await self._fetched(replace(intent, state=source))
+            if fetched.ok is False:
                 raise Conflict(
-                    f"{seen.text} So {intent.state['object']} was not reconciled.", hint="flux_diagnose says why."
+                    f"{fetched.text} So {intent.state['object']} was not reconciled.", hint="flux_diagnose says why."
                 )
-            late += [] if seen.ok else [f" {source['object']} has not been fetched yet: {seen.text}"]
+            late += [] if fetched.ok else [f" {source['object']} has not been fetched yet: {fetched.text}"]
             await may_go_on()
         await self._ask(intent, bool(intent.state["reset"]))
         return Done(f"Flux is asked to reconcile {intent.state['object']}.{''.join(late)}", {})
@@ -124,25 +125,32 @@ class Reconciling:
         return await settled(lambda: self._look(intent), self._by)
 
     async def _look(self, intent: Intent) -> Verification:
-        obj = await look(self._cluster, intent)
-        if obj is None:
-            return Verification(False, f"{intent.state['object']} is gone, or was replaced.")
-        requested = text(obj, "metadata", "annotations", REQUESTED)
-        if is_suspended(obj):
-            return Verification(False, f"{intent.state['object']} was suspended meanwhile.")
-        if text(obj, "status", "lastHandledReconcileAt") != requested:
-            return Verification(None, f"{_controller(obj)} has not taken it up yet.")
-        return judged(obj)
+        def taken_up(obj: Obj) -> Verification:
+            if is_suspended(obj):
+                return Verification(False, f"{intent.state['object']} was suspended meanwhile.")
+            if text(obj, "status", "lastHandledReconcileAt") != text(obj, "metadata", "annotations", REQUESTED):
+                return Verification(None, f"{_controller(obj)} has not taken it up yet.")
+            return judged(obj)
+
+        return await seen(self._cluster, intent, taken_up)
 
 
-async def settled(look_again: Any, by: Time) -> Verification:
+async def seen(cluster: Cluster, intent: Intent, judge: Callable[[Obj], Verification]) -> Verification:
+    """What `judge` says of the intent's object as it is now; not ok where that is gone."""
+    obj = await look(cluster, intent)
+    if obj is None:
+        return Verification(False, f"{intent.state['object']} is gone, or was replaced.")
+    return judge(obj)
+
+
+async def settled(look_again: Callable[[], Awaitable[Verification]], by: Time) -> Verification:
     """What came of it within `WAIT` seconds, in a sentence that says where to look where nothing has yet."""
-    seen: Verification = await watched(look_again, WAIT, by)
-    if seen.ok is None:
+    last = await watched(look_again, WAIT, by)
+    if last.ok is None:
         return Verification(
-            None, f"{seen.text} Looked for {WAIT:.0f} s; flux_report shows whether its controller runs."
+            None, f"{last.text} Looked for {WAIT:.0f} s; flux_report shows whether its controller runs."
         )
-    return seen
+    return last
 
 
 def judged(obj: Obj) -> Verification:
@@ -160,7 +168,7 @@ def judged(obj: Obj) -> Verification:
 def _is_looked_at(found: Found) -> None:
     if is_suspended(found.obj):
         raise InvalidInput(f"{found} is suspended: its controller does not look at it.", hint="flux_resume first.")
-    if is_only_an_address(found):
+    if is_only_an_address(found.obj):
         raise InvalidInput(f"{found} is only an OCI address.", hint="Reconcile the HelmRelease that uses it.")
 
 

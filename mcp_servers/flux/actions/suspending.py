@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from mcp_servers.cluster.objects import Found, Name, Namespace, Objects, look, patch, probe
+from mcp_servers.cluster.objects import Found, Name, Namespace, Objects, patch, probe
 from mcp_servers.cluster.ownership import owner_of
 from mcp_servers.cluster.waiting import Time
 from mcp_servers.flux.actions.chosen import NEVER_SUSPENDED, Choosing, target
-from mcp_servers.flux.actions.reconciling import WAIT, judged, settled
-from mcp_servers.flux.fields import label
+from mcp_servers.flux.actions.reconciling import WAIT, judged, seen, settled
+from mcp_servers.flux.fields import Obj, label
 from mcp_servers.flux.kinds import APPLIERS, BY_KIND, SOURCES
 from mcp_servers.flux.reading import Kind
 from mcp_servers.flux.snapshot import Flux, depends_on, source_ref
@@ -45,12 +45,12 @@ class Suspending:
         if is_suspended(found.obj):
             raise InvalidInput(f"{found} is already suspended.")
         await self._objects.require(found, "patch")
-        waiting = await self._waiting_for(found)
+        waiting, notes = await self._waiting_for(found)
         lines = [f"Until it is resumed {_stops(found)}."]
         if waiting:
             more = f", … and {len(waiting) - _NAMED} more" if len(waiting) > _NAMED else ""
             lines.append(f"For it wait: {', '.join(waiting[:_NAMED])}{more}.")
-        lines += _put_back(found)
+        lines += [*notes, *_put_back(found)]
         return Plan(
             f"Suspend {found}.", (target(found, Verb.SUSPEND),), Risk.RISKY, "\n".join(lines), found.state(suspend=True)
         )
@@ -71,16 +71,15 @@ class Suspending:
             found.state(suspend=False),
         )
 
-    async def _waiting_for(self, found: Found) -> list[str]:
-        """What takes its files from a source, or depends on an object of its own kind."""
+    async def _waiting_for(self, found: Found) -> tuple[list[str], list[str]]:
+        """What takes its files from a source, or depends on an object of its own kind; and what could not be listed."""
         ours = (found.resource.kind, found.namespace, found.name)
         if ours[0] not in (*APPLIERS, *SOURCES):
-            return []
+            return [], []
         kinds = [BY_KIND[kind] for kind in ((ours[0],) if ours[0] in APPLIERS else APPLIERS)]
         snapshot = await self._flux.snapshot(kinds)
-        return sorted(
-            label(ref) for ref, obj in snapshot.objects.items() if source_ref(obj) == ours or ours in depends_on(obj)
-        )
+        waiting = [r for r, obj in snapshot.objects.items() if source_ref(obj) == ours or ours in depends_on(obj)]
+        return sorted(map(label, waiting)), snapshot.notes()
 
     async def _would_get(self, found: Found) -> str:
         """What its source has by now, as far as that can be said."""
@@ -105,22 +104,22 @@ class Suspending:
         return await probe(self._cluster, intent)
 
     async def _stays(self, intent: Intent) -> Verification:
-        obj = await look(self._cluster, intent)
-        if obj is None:
-            return Verification(False, f"{intent.state['object']} is gone, or was replaced.")
-        kept = is_suspended(obj)
-        return Verification(kept, f"{intent.state['object']} is {'' if kept else 'no longer '}suspended.")
+        def stays(obj: Obj) -> Verification:
+            kept = is_suspended(obj)
+            return Verification(kept, f"{intent.state['object']} is {'' if kept else 'no longer '}suspended.")
+
+        return await seen(self._cluster, intent, stays)
 
     async def _goes_on(self, intent: Intent) -> Verification:
         return await settled(lambda: self._look(intent), self._by)
 
     async def _look(self, intent: Intent) -> Verification:
-        obj = await look(self._cluster, intent)
-        if obj is None:
-            return Verification(False, f"{intent.state['object']} is gone, or was replaced.")
-        if is_suspended(obj):
-            return Verification(False, f"{intent.state['object']} was suspended again.")
-        return judged(obj)
+        def goes_on(obj: Obj) -> Verification:
+            if is_suspended(obj):
+                return Verification(False, f"{intent.state['object']} was suspended again.")
+            return judged(obj)
+
+        return await seen(self._cluster, intent, goes_on)
 
 
 def _stops(found: Found) -> str:

@@ -280,3 +280,10 @@ def test_actions_are_offered_only_when_asked_for_and_all_have_rights() -> None:
     changing = {spec.name: spec for spec in declared() if not spec.read_only}
     assert set(changing) == set(RIGHTS) == {"flux_reconcile", "flux_suspend", "flux_resume"}
     assert all(spec.toolset == "actions" and spec.function.__doc__ for spec in changing.values())
+
+
+async def test_what_could_not_be_listed_of_those_that_wait_is_said(tmp_path: Path) -> None:
+    rights = tuple(r for r in RIGHTS["flux_suspend"] if (r.resource, r.verb) != ("helmreleases", "list"))
+    async with staged(tmp_path, rbac=granted(rights), token="agent") as stage:
+        act = await stage.plan("flux_suspend", kind="helmrepo", name="jetstack", namespace="flux-system")
+    assert "(not listed: HelmRelease: " in act.plan.preview
