@@ -100,7 +100,7 @@ def _act(story: Story, swarm: Swarm, scenarios: Sequence[Scenario]) -> None:
     try:
         answer = _ask(story, swarm, "what is broken in my cluster?")
         wrong = [s for s in scenarios if not s.truth.healthy]
-        plain = [s for s in wrong if (s.tool, s.arguments) == ("diagnose", {})]
+        plain = [s for s in wrong if s.is_plain]
         if not wrong:
             story.check("where nothing is wrong there are no findings", "No problems found" in answer, answer)
         for scenario in wrong:

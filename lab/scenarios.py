@@ -67,6 +67,11 @@ class Scenario:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     changes: Mapping[str, Any] = field(repr=False, default_factory=dict)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether asking what is broken in the cluster finds it."""
+        return (self.tool, self.arguments) == ("diagnose", {})
+
     def touched(self) -> set[ObjectRef]:
         """The objects that the scenario creates, patches or deletes."""
         found = {_ref(item) for key in ("patch", "delete") for item in self.changes.get(key) or []}

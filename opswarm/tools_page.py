@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
+from typing import Any
 
 from opswarm.cli.registry import TOOL_SERVERS
 from opswarm.guard.risk import Risk
@@ -42,20 +43,21 @@ def page() -> str:
         lines += [f"## {name}\n", f"`opswarm mcp {name} --stdio`; more in [{more}]({more}). It tells a model:\n"]
         lines += [f"> {told}\n"]
         lines += ["| tool | toolset | risk | | takes |", "|---|---|---|---|---|"]
-        lines += [_row(spec, *_listed(spec)) for spec in specs] + [""]
+        taken = _schemas(specs)
+        lines += [_row(spec, taken[spec.name]) for spec in specs] + [""]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _listed(spec: ToolSpec) -> tuple[dict[str, dict[str, object]], list[str]]:
-    """The arguments of a tool by name as its schema has them, and those that must be given."""
-    plain = ToolSpec(spec.function) if spec.read_only else ToolSpec(spec.function, delegates=True, read_only=False)
-    server = ToolServer("page", [plain], instructions="", stdio_caller=local_person())
-    (tool,) = server.sdk._tool_manager.list_tools()
-    return dict(tool.parameters.get("properties", {})), list(tool.parameters.get("required", []))
+def _schemas(specs: Sequence[ToolSpec]) -> dict[str, dict[str, Any]]:
+    """The input schema of each tool by its name; of an action without `dry_run`, which all of them have."""
+    plain = [ToolSpec(spec.function, delegates=True) for spec in specs]
+    server = ToolServer("page", plain, instructions="", stdio_caller=local_person())
+    return {tool.name: tool.parameters for tool in server.sdk._tool_manager.list_tools()}
 
 
-def _row(spec: ToolSpec, arguments: dict[str, dict[str, object]], required: list[str]) -> str:
-    takes = [_argument(name, schema, name in required) for name, schema in arguments.items()]
+def _row(spec: ToolSpec, schema: dict[str, Any]) -> str:
+    required = schema.get("required", [])
+    takes = [_argument(name, told, name in required) for name, told in schema.get("properties", {}).items()]
     text = " ".join(inspect.cleandoc(spec.function.__doc__ or "").split())
     cells = (f"`{spec.name}`", "" if spec.toolset == CORE else spec.toolset, _risk(spec), text, "; ".join(takes))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -6,7 +6,6 @@ nothing is substituted. It does not wait for what it applied to be healthy.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import posixpath
 import random
@@ -18,6 +17,7 @@ import yaml
 
 from lab.events import Recorder, Source
 from lab.gitops.marks import (
+    digest,
     every,
     fails_anew,
     generation_of,
@@ -30,9 +30,10 @@ from lab.gitops.marks import (
     status_of,
 )
 from lab.gitops.origin import Origin
+from lab.gitops.releases import workloads_of
 from lab.gitops.sources import GIT
-from lab.objects import Obj, condition_is, labels_of, meta, name_of, namespace_of, uid_of
-from lab.registry import Resource, by_kind
+from lab.objects import Obj, condition_is, meta, name_of, namespace_of, uid_of
+from lab.registry import RESOURCES, Resource, by_key, by_kind
 from lab.requests import ResourceRequest
 from lab.simulation.world import Fault, World
 from lab.status import ApiError
@@ -102,18 +103,18 @@ class Kustomizations:
             self._store.replace(KUSTOMIZATIONS, handled(found, status))
             return
         began = status_of(found)
-        digest = _digest(revision)
+        snapshot = digest(revision)
         try:
             if trouble is not None:
                 raise BuildFailed(trouble.reason, trouble.message)
             assert self.origin is not None
             wanted = self._build(found, self.origin, revision.rpartition(":")[2])
-            digest = _digest(json.dumps(wanted, sort_keys=True, default=str))
+            snapshot = digest(json.dumps(wanted, sort_keys=True, default=str))
             entries, changed = self._apply(found, wanted, now)
         except BuildFailed as error:
             self._told(found, "Warning", error.reason, str(error), now)
             more = {"lastAttemptedRevision": revision} if error.reason != "DependencyNotReady" else {}
-            history = _history(began, digest, revision, error.reason, now)
+            history = _history(began, snapshot, revision, error.reason, now)
             self._keep(judged(found, False, error.reason, str(error), now, **more, history=history))
             return
         self._prune(found, entries, now)
@@ -127,7 +128,7 @@ class Kustomizations:
                 found, True, "ReconciliationSucceeded", message, now,
                 lastAppliedRevision=revision, lastAttemptedRevision=revision,
                 inventory={"entries": [{"id": one, "v": entries[one]} for one in sorted(entries)]},
-                history=_history(began, digest, revision, "ReconciliationSucceeded", now),
+                history=_history(began, snapshot, revision, "ReconciliationSucceeded", now),
             )
         )  # fmt: skip
 
@@ -146,9 +147,9 @@ class Kustomizations:
             return fault
         for one in spec_of(found).get("dependsOn") or []:
             namespace = one.get("namespace") or namespace_of(found)
-            other = self._store.get(KUSTOMIZATIONS, namespace, one["name"])
+            other = self._store.get(KUSTOMIZATIONS, namespace, str(one.get("name")))
             if other is None or not condition_is(other, "Ready") or is_behind(other):
-                return Fault("DependencyNotReady", f"dependency '{namespace}/{one['name']}' is not ready")
+                return Fault("DependencyNotReady", f"dependency '{namespace}/{one.get('name')}' is not ready")
         return None
 
     def _build(self, found: Obj, origin: Origin, sha: str) -> list[Obj]:
@@ -199,35 +200,31 @@ class Kustomizations:
     def _prune(self, found: Obj, entries: dict[str, str], now: datetime) -> None:
         if not spec_of(found).get("prune"):
             return
-        gone = [e for e in (status_of(found).get("inventory") or {}).get("entries") or [] if e["id"] not in entries]
-        for entry in gone:
-            for resource, obj in self._entry(entry):
-                self._told(found, "Normal", "Progressing", f"{obj['kind']}/{name_of(obj)} deleted", now)
-                if resource.storage == KUSTOMIZATIONS and spec_of(obj).get("prune"):
-                    self._prune(obj, {}, now)
-                self._delete(resource, obj, now)
+        gone = [(resource, obj) for id, resource, obj in inventory(self._store, found) if id not in entries]
+        for resource, obj in gone:
+            self._told(found, "Normal", "Progressing", f"{obj['kind']}/{name_of(obj)} deleted", now)
+            if resource.storage == KUSTOMIZATIONS:
+                self._prune(obj, {}, now)
+            self._delete(resource, obj, now)
 
     def _delete(self, resource: Resource, obj: Obj, now: datetime) -> None:
         request = ResourceRequest("delete", resource, namespace_of(obj), name_of(obj), "")
         self._writer.delete(request, {}, _options(dry=False), now)
-        if obj["kind"] != "HelmRelease":
-            return
-        for plural in ("deployments", "statefulsets", "daemonsets"):
-            for owned in self._store.all(f"{plural}.apps", namespace_of(obj)):
-                labels = labels_of(owned)
-                if labels.get("helm.toolkit.fluxcd.io/name") == name_of(obj):
-                    made = by_kind("apps/v1", owned["kind"])
-                    assert made is not None
-                    self._delete(made, owned, now)
+        if obj["kind"] == "HelmRelease":
+            for storage, owned in list(workloads_of(self._store, obj)):
+                self._delete(by_key(storage), owned, now)
 
-    def _entry(self, entry: Obj) -> Iterator[tuple[Resource, Obj]]:
+
+def inventory(store: Store, found: Obj) -> Iterator[tuple[str, Resource, Obj]]:
+    """What a Kustomization has applied and is there: the id of each, its resource, and the object."""
+    for entry in (status_of(found).get("inventory") or {}).get("entries") or ():
         namespace, _, rest = entry["id"].partition("_")
         rest, _, kind = rest.rpartition("_")
         name, _, group = rest.rpartition("_")
-        resource = by_kind(f"{group}/{entry['v']}" if group else entry["v"], kind)
-        obj = self._store.get(resource.storage, namespace, name) if resource else None
+        resource = next((r for r in RESOURCES if (r.group, r.kind) == (group, kind)), None)
+        obj = store.get(resource.storage, namespace, name.replace("__", ":")) if resource else None
         if resource is not None and obj is not None:
-            yield resource, obj
+            yield entry["id"], resource, obj
 
 
 def _options(*, dry: bool) -> WriteOptions:
@@ -286,21 +283,17 @@ def _differs(before: Obj, after: Obj) -> bool:
     return bool(kept(before) != kept(after))
 
 
-def _digest(text: str) -> str:
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-
-
-def _history(status: Obj, digest: str, revision: str, outcome: str, now: datetime) -> list[Obj]:
+def _history(status: Obj, snapshot: str, revision: str, outcome: str, now: datetime) -> list[Obj]:
     """Newest first; the same resources with the same outcome count up."""
     kept = [dict(one) for one in status.get("history") or []]
-    same = next((o for o in kept if o["digest"] == digest and o["lastReconciledStatus"] == outcome), None)
+    same = next((o for o in kept if o["digest"] == snapshot and o["lastReconciledStatus"] == outcome), None)
     if same is not None:
         kept.remove(same)
         same |= {"lastReconciled": rfc3339(now), "metadata": {"revision": revision}}
         same |= {"totalReconciliations": same["totalReconciliations"] + 1}
     else:
         same = {
-            "digest": digest,
+            "digest": snapshot,
             "firstReconciled": rfc3339(now),
             "lastReconciled": rfc3339(now),
             "lastReconciledDuration": "312ms",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,11 @@ from lab.times import parse_age, rfc3339
 
 REQUESTED = "reconcile.fluxcd.io/requestedAt"
 RESET = "reconcile.fluxcd.io/resetAt"
+
+
+def digest(text: str) -> str:
+    """As Flux writes the digest of what it has stored or applied."""
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def requested(obj: Obj) -> str:
@@ -69,7 +75,11 @@ def judged(obj: Obj, ready: bool, reason: str, message: str, now: datetime, **mo
         "reason": reason,
         "message": message,
     }
-    return _judged(obj, new, more)
+    kept = [c for c in status_of(obj).get("conditions") or [] if c["type"] not in ("Ready", "Reconciling", "Stalled")]
+    found = {**status_of(obj), **more, "conditions": [new, *kept]}
+    if ready:
+        found["observedGeneration"] = generation_of(obj)
+    return handled(obj, found)
 
 
 def failed(obj: Obj, fault: Fault, now: datetime, **more: Any) -> Obj:
@@ -85,12 +95,3 @@ def failed(obj: Obj, fault: Fault, now: datetime, **more: Any) -> Obj:
 def fails_anew(obj: Obj, fault: Fault | None) -> bool:
     """Whether a fault has come since the controller looked."""
     return fault is not None and not is_suspended(obj) and (condition(obj, "Ready") or {}).get("reason") != fault.reason
-
-
-def _judged(obj: Obj, new: Obj, more: dict[str, Any]) -> Obj:
-    ready = new["status"] == "True"
-    kept = [c for c in status_of(obj).get("conditions") or [] if c["type"] not in ("Ready", "Reconciling", "Stalled")]
-    found = {**status_of(obj), **more, "conditions": [new, *kept]}
-    if ready:
-        found["observedGeneration"] = generation_of(obj)
-    return handled(obj, found)

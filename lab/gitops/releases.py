@@ -5,7 +5,6 @@ No chart is fetched or rendered. It upgrades when the spec of a release changes,
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,6 +13,7 @@ from typing import Any
 from lab.events import Recorder, Source
 from lab.gitops.marks import (
     RESET,
+    digest,
     failed,
     fails_anew,
     generation_of,
@@ -35,6 +35,14 @@ from lab.times import rfc3339
 RELEASES = "helmreleases.helm.toolkit.fluxcd.io"
 _SOURCE = Source("helm-controller")
 _KINDS = ("deployments.apps", "statefulsets.apps", "daemonsets.apps")
+
+
+def workloads_of(store: Store, release: Obj) -> Iterator[tuple[str, Obj]]:
+    """The workloads that a release has installed, with the storage of each."""
+    for storage in _KINDS:
+        for obj in store.all(storage, namespace_of(release)):
+            if labels_of(obj).get("helm.toolkit.fluxcd.io/name") == name_of(release):
+                yield storage, obj
 
 
 class Releases:
@@ -66,7 +74,7 @@ class Releases:
             return judged(found, False, "UpgradeFailed", message, now)
         whole = f"{image['repository']}:{image.get('tag', 'latest')}"
         replicas = _at(spec_of(found), "values", "controllers", "main", "replicas")
-        owned = list(self._owned(found))
+        owned = list(workloads_of(self._store, found))
         for storage, obj in owned:
             self._store.replace(storage, _with(obj, whole, replicas, f"{chart}-{version}"))
         if not owned:
@@ -77,15 +85,13 @@ class Releases:
         message = f"Helm {verb} succeeded for release {namespace}/{name}.v{number} with chart {chart}@{version}"
         reason = f"{verb.title()}Succeeded"
         self._recorder.record(found, _SOURCE, "Normal", reason, message, now)
-        digest = (
-            f"sha256:{hashlib.sha256(json.dumps(found['spec'].get('values'), sort_keys=True).encode()).hexdigest()}"
-        )
+        values = digest(json.dumps(spec_of(found).get("values"), sort_keys=True))
         release = {
             "appVersion": str(image.get("tag", "")).partition("@")[0],
             "chartName": chart,
             "chartVersion": version,
-            "configDigest": digest,
-            "digest": f"sha256:{hashlib.sha256(f'{digest}{number}'.encode()).hexdigest()}",
+            "configDigest": values,
+            "digest": digest(f"{values}{number}"),
             "firstDeployed": history[-1]["firstDeployed"] if history else rfc3339(now),
             "lastDeployed": rfc3339(now),
             "name": name,
@@ -97,19 +103,12 @@ class Releases:
         source = spec.get("sourceRef") or {}
         done = judged(
             found, True, reason, message, now,
-            history=history, lastAttemptedConfigDigest=digest, lastAttemptedGeneration=generation_of(found),
+            history=history, lastAttemptedConfigDigest=values, lastAttemptedGeneration=generation_of(found),
             lastAttemptedReleaseAction=verb, lastAttemptedRevision=version, storageNamespace=namespace,
             helmChart=f"{source.get('namespace') or namespace}/{namespace}-{name}",
         )  # fmt: skip
         forgotten = (meta(found).get("annotations") or {}).get(RESET)
         return {**done, "status": {**done["status"], **({"lastHandledResetAt": forgotten} if forgotten else {})}}
-
-    def _owned(self, found: Obj) -> Iterator[tuple[str, Obj]]:
-        for storage in _KINDS:
-            for obj in self._store.all(storage, namespace_of(found)):
-                labels = labels_of(obj)
-                if labels.get("helm.toolkit.fluxcd.io/name") == name_of(found):
-                    yield storage, obj
 
     def _install(self, found: Obj, image: str, chart: str, now: datetime) -> None:
         item = {"name": name_of(found), "namespace": namespace_of(found), "chart": chart, "image": image, "age": "0s"}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime, timedelta
 
 from lab.events import Recorder, Source
 from lab.gitops.marks import (
+    digest,
     every,
     failed,
     fails_anew,
@@ -89,7 +89,7 @@ class Sources:
 def _artifact(found: Obj, revision: str, now: datetime) -> Obj:
     path = f"gitrepository/{namespace_of(found)}/{name_of(found)}/{revision.rpartition(':')[2]}.tar.gz"
     return {
-        "digest": f"sha256:{hashlib.sha256(revision.encode()).hexdigest()}",
+        "digest": digest(revision),
         "lastUpdateTime": rfc3339(now),
         "path": path,
         "revision": revision,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 import yaml
 
 from lab.github.git import Person, Repository
-from lab.gitops.kustomizations import KUSTOMIZATIONS
+from lab.gitops.kustomizations import KUSTOMIZATIONS, inventory
 from lab.managers import Manager, applied
 from lab.objects import Obj, meta, name_of, namespace_of
 from lab.registry import RESOURCES, by_kind
@@ -80,22 +79,13 @@ def _files(store: Store) -> dict[str, str]:
         namespace, _, app = above.removeprefix(f"{_APPS}/").partition("/")
         listed.setdefault(namespace, []).append(f"./{app}/ks.yaml")
         files[f"{above}/ks.yaml"] = _text(made)
-        for obj in _applied(store, made):
+        for _, _, obj in inventory(store, made):
             files[f"{folder}/{obj['kind'].lower()}.yaml"] = _text(obj)
     for namespace, names in listed.items():
         files[f"{_APPS}/{namespace}/kustomization.yaml"] = _dump({"resources": sorted(names)})
     for repository in store.all("helmrepositories.source.toolkit.fluxcd.io"):
         files[f"{_ROOT}/repositories/{name_of(repository)}.yaml"] = _text(repository)
     return files
-
-
-def _applied(store: Store, made: Obj) -> Iterator[Obj]:
-    for entry in made["status"]["inventory"]["entries"]:
-        namespace, name, group, kind = entry["id"].split("_")
-        resource = next(r for r in RESOURCES if (r.group, r.kind) == (group, kind))
-        obj = store.get(resource.storage, namespace, name)
-        if obj is not None:
-            yield obj
 
 
 def _text(obj: Obj) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import Field
 
 from mcp_servers.cluster.finding import one_line
-from mcp_servers.flux.fields import Obj, Ref, address, ago, inventory, label, rows, short, text, when, whole
+from mcp_servers.flux.fields import Obj, Ref, address, ago, inventory, label, ref_of, rows, short, text, when, whole
 from mcp_servers.flux.kinds import APPLIERS, kind_named
 from mcp_servers.flux.reading import Kind, Name, Namespace, now
 from mcp_servers.flux.snapshot import Flux, source_ref, unreadable
@@ -74,7 +74,7 @@ class Changes:
 
     def _release(self, obj: Obj, asked_from: str, asked_to: str) -> ToolOutput:
         known = rows(obj, "status", "history")
-        told = label(("HelmRelease", text(obj, "metadata", "namespace"), text(obj, "metadata", "name")))
+        told = label(ref_of(obj))
         if not known:
             raise NotFound(f"{told} has no history: it was never released.", hint="flux_get says why.")
         new = _one_release(known, asked_to, told) if asked_to else known[0]
@@ -82,10 +82,8 @@ class Changes:
         old = _one_release(known, asked_from, told) if asked_from else next(iter(older), None)
         at = self._clock()
         if old is None:
-            text_of = (
-                f"{told} has only one release, {_version(new)}, deployed {_deployed(new, at)}: nothing to compare."
-            )
-            return ToolOutput(text_of, {"from": None, "to": _release_data(new), "changed": {}})
+            only = f"{told} has only one release, {_version(new)}, deployed {_deployed(new, at)}: nothing to compare."
+            return ToolOutput(only, {"from": None, "to": _release_data(new), "changed": {}})
         lines = [f"{told} from {_version(old)} to {_version(new)}, deployed {_deployed(new, at)}"]
         changed: dict[str, Any] = {}
         for what, field in (("chart", "chartName"), ("chart version", "chartVersion"), ("app version", "appVersion")):
@@ -108,11 +106,11 @@ class Changes:
 
     async def _kustomization(self, obj: Obj, asked_from: str, asked_to: str) -> ToolOutput:
         known = _applied(obj)
-        told = label(("Kustomization", text(obj, "metadata", "namespace"), text(obj, "metadata", "name")))
+        told = label(ref_of(obj))
         if not known:
             raise NotFound(f"{told} has applied nothing yet.", hint="flux_get says why.")
         new = _one_applied(known, asked_to, told) if asked_to else known[0]
-        older = known[known.index(new) + 1 :] if new in known else []
+        older = known[known.index(new) + 1 :]
         old = _one_applied(known, asked_from, told) if asked_from else next(iter(older), None)
         at = self._clock()
         begin = when(old.ended) if old else None
@@ -145,7 +143,7 @@ class Changes:
     ) -> tuple[list[tuple[Ref, str]], list[str], int]:
         """The objects that kustomize-controller last wrote after `begin` and before `end`, newest first; what could not
         be looked at; and how many were."""
-        all_of = [one for one in inventory(obj)]
+        all_of = list(inventory(obj))
         chosen = [one for one in all_of if one[0][0] not in _NEVER_READ][:_MOST_READ]
         limit = asyncio.Semaphore(_AT_ONCE)
 

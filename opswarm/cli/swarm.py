@@ -26,7 +26,7 @@ from opswarm.settings import Settings
 Say = Callable[[str], None]
 
 _PREFIX = {"orchestrator": "", "gateway": "/gateway"}
-_OF_A_LAB = ("github", "loki", "prometheus")
+_BESIDE_A_LAB = ("github", "loki", "prometheus")
 _ACTING_ON_A_LAB = ("flux", "github", "kubernetes", "prometheus")
 _READY_SECONDS = 20.0
 _STOP_SECONDS = 4.5
@@ -43,13 +43,15 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class _World:
-    """What the swarm looks at: the settings for it, what to call it, and the tool servers that have nothing to ask
-    there, or that ask the lab."""
+    """What the swarm looks at: the settings for it, what to call it, and the tool servers that ask the lab (None where
+    there is no lab)."""
 
     settings: Settings
     cluster: str
-    left_out: frozenset[str] = frozenset()
-    of_the_lab: frozenset[str] = frozenset()
+    of_the_lab: frozenset[str] | None = None
+
+    def has_use_for(self, tool_server: str) -> bool:
+        return self.of_the_lab is None or tool_server not in _BESIDE_A_LAB or tool_server in self.of_the_lab
 
 
 def prefix(name: str, group: str) -> str:
@@ -71,7 +73,7 @@ async def swarm(settings: Settings, choice: Choice, say: Say) -> AsyncIterator[R
             world = await stack.enter_async_context(_lab(settings, choice.scenarios, say))
         settings = _wired(world.settings, base)
         token = make_person_token(settings)
-        apps = await _apps(stack, settings, world.left_out, say)
+        apps = await _apps(stack, settings, world, say)
         metrics = await stack.enter_async_context(hosting.metrics_hosted(settings.metrics, settings.server))
         front = hosting.mounted(apps, settings.server.stop_seconds)
         await stack.enter_async_context(hosting.hosted(front, listener, settings.server))
@@ -80,7 +82,7 @@ async def swarm(settings: Settings, choice: Choice, say: Say) -> AsyncIterator[R
         if (trouble := states.get(prefix("kubernetes", registry.TOOL_SERVERS), "ready")) != "ready":
             raise Unavailable(f"The cluster can't be used. {trouble}")
         models = await _models(f"{base}{prefix('gateway', registry.SERVICES)}", token)
-        rows = _rows(base, apps, states, world.cluster, models, world.of_the_lab)
+        rows = _rows(base, apps, states, world, models)
         if metrics:
             rows.append(Row("metrics", metrics, "-", "ready"))
         found = Running(os.getpid(), base, world.cluster, tuple(rows))
@@ -108,8 +110,7 @@ async def _lab(settings: Settings, scenarios: Sequence[str], say: Say) -> AsyncI
         say(f"lab cluster at {lab.url} (scenarios: {shown}); kubectl --kubeconfig {path}")
         for told in lab.missing:
             say(told)
-        left_out = frozenset(_OF_A_LAB) - set(lab.settings)
-        yield _World(_on_the_lab(settings, path, lab.settings), f"lab ({shown})", left_out, frozenset(lab.settings))
+        yield _World(_on_the_lab(settings, path, lab.settings), f"lab ({shown})", frozenset(lab.settings))
     finally:
         await lab.stop()
 
@@ -119,7 +120,7 @@ def _on_the_lab(settings: Settings, kubeconfig: Path, beside: Mapping[str, Mappi
     out here reaches nothing that is real."""
     cluster = settings.kubernetes.model_copy(update={"kubeconfig": kubeconfig, "context": None, "in_cluster": False})
     found: dict[str, Any] = {"kubernetes": cluster}
-    for name in _OF_A_LAB:
+    for name in _BESIDE_A_LAB:
         found[name] = type(getattr(settings, name)).model_validate(beside.get(name, {}))
     if "servers" not in settings.actions.model_fields_set:
         # It is nobody's cluster: what agents do to it is asked about all the same.
@@ -127,15 +128,11 @@ def _on_the_lab(settings: Settings, kubeconfig: Path, beside: Mapping[str, Mappi
     return settings.updated(found)
 
 
-async def _apps(
-    stack: AsyncExitStack, settings: Settings, left_out: frozenset[str], say: Say
-) -> dict[str, Starlette]:
+async def _apps(stack: AsyncExitStack, settings: Settings, world: _World, say: Say) -> dict[str, Starlette]:
     from opswarm.mcp.serving import http_service  # Here, as an agent alone has no use for it.
 
     apps: dict[str, Starlette] = {}
-    for name in registry.tool_servers(settings):
-        if name in left_out:
-            continue
+    for name in filter(world.has_use_for, registry.tool_servers(settings)):
         service = await stack.enter_async_context(http_service(registry.tool_server(name), settings))
         apps[prefix(name, registry.TOOL_SERVERS)] = service.app()
         say(f"tool server {name}")
@@ -184,16 +181,15 @@ def _rows(
     base: str,
     apps: Mapping[str, Starlette],
     states: Mapping[str, str],
-    cluster: str,
+    world: _World,
     models: Mapping[str, str],
-    of_the_lab: frozenset[str] = frozenset(),
 ) -> list[Row]:
     rows = []
     for at in sorted(apps, key=lambda p: (p != "", p)):
         name = at.rpartition("/")[2] or "orchestrator"
         behind = models.get("fast", "-") if not at else models.get("standard", "-")
         if at.startswith("/tools/"):
-            behind = cluster if name in (*registry.READ_A_CLUSTER, *of_the_lab) else "-"
+            behind = world.cluster if name in (*registry.READ_A_CLUSTER, *(world.of_the_lab or ())) else "-"
         elif at == prefix("gateway", registry.SERVICES):
             behind = ", ".join(sorted({m for t, m in models.items() if t in ("fast", "standard", "deep")}))
         rows.append(Row(name, f"{base}{at}", behind, states.get(at, "?")))

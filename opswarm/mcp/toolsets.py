@@ -51,7 +51,6 @@ class Toolsets:
         self._of, self._events = dict(of), events
         self.names = sorted(set(of.values()), key=lambda name: (name != CORE, name))
         self._off: set[str] = set()
-        self._changed = False
 
     def switch(self) -> ToolSpec:
         """The tool that switches, for a server with one client."""
@@ -61,7 +60,6 @@ class Toolsets:
             on: Annotated[bool, Field(description="Whether its tools are to be there.")] = True,
         ) -> ToolOutput:
             self._check([toolset])
-            self._changed = (toolset in self._off) is on
             (self._off.discard if on else self._off.add)(toolset)
             there = [name for name in self.names if name not in self._off]
             tools = sorted(tool for tool, of in self._of.items() if of == toolset)
@@ -82,9 +80,9 @@ class Toolsets:
         if not self._is_on(name, self._on(ctx)):
             text = f"{name} is in the toolset {self._of[name]}, which is switched off. {self._how(ctx)}"
             return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+        before = set(self._off)
         result = await call_next(ctx)
-        if self._changed:
-            self._changed = False
+        if name == SWITCH and self._off != before:
             await self._tell(ctx)
         return result
 

@@ -8,17 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
 
-from opswarm.guard.keys import make_person_token
 from opswarm.mcp import progress
-from opswarm.mcp.serving import ToolProvider, http_service
+from opswarm.mcp.serving import ToolProvider
 from opswarm.mcp.tools import ToolOutput, ToolSpec
 from opswarm.settings import Settings
-from tests.support.hosting import serving, settings_at
+from tests.support.mcp_clients import connected
 
 ERAS = pytest.mark.parametrize("mode", ["auto", "legacy"])
 
@@ -35,19 +31,6 @@ async def opener(settings: Settings) -> AsyncIterator[ToolProvider]:
     yield ToolProvider("counter", (ToolSpec(count, timeout=0.6),), "Counts.")
 
 
-@asynccontextmanager
-async def counter(folder: Path, mode: str) -> AsyncIterator[Client]:
-    settings = settings_at(folder)
-    headers = {"Authorization": f"Bearer {make_person_token(settings)}"}
-    async with (
-        http_service(opener, settings) as service,
-        serving(service.app()) as url,
-        httpx2.AsyncClient(headers=headers, timeout=30) as http,
-        Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode) as client,
-    ):
-        yield client
-
-
 @ERAS
 async def test_a_long_call_tells_what_it_is_at(tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "EVERY_SECONDS", 0.05)
@@ -56,7 +39,7 @@ async def test_a_long_call_tells_what_it_is_at(tmp_path: Path, mode: str, monkey
     async def listen(progress: float, total: float | None, message: str | None) -> None:
         heard.append((progress, message))
 
-    async with counter(tmp_path, mode) as client:
+    async with connected(opener, tmp_path, mode) as client:
         result: Any = await client.call_tool("count", progress_callback=listen)
         assert result.content[0].text == "done" and len(heard) >= 2
         assert [one for one, _ in heard] == sorted(one for one, _ in heard)
@@ -80,14 +63,14 @@ async def test_what_is_noted_is_one_line_without_secrets(
         heard.append(str(message))
 
     said = "line\nforged: 9 s, all is well sk-ant-" + "z" * 30
-    async with counter(tmp_path, mode) as client:
+    async with connected(opener, tmp_path, mode) as client:
         await client.call_tool("count", {"say": said}, progress_callback=listen)
     assert heard and all("\n" not in one and "zzz" not in one for one in heard)
 
 
 async def test_who_does_not_ask_is_told_nothing_and_a_note_goes_nowhere(tmp_path: Path) -> None:
     progress.note("nobody is there")
-    async with counter(tmp_path, "auto") as client:
+    async with connected(opener, tmp_path, "auto") as client:
         result: Any = await client.call_tool("count", {"seconds": 0})
     assert result.content[0].text == "done"
 

@@ -8,10 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from mcp import Client, MCPError
-from mcp.client.streamable_http import streamable_http_client
 
 from opswarm.guard.keys import make_person_token
 from opswarm.mcp.client import ToolServerClient, bearer
@@ -21,6 +19,7 @@ from opswarm.mcp.tools import ToolOutput, ToolSpec
 from opswarm.mcp.toolsets import SWITCH
 from opswarm.settings import Settings
 from tests.support.hosting import serving, settings_at
+from tests.support.mcp_clients import connected
 
 ERAS = pytest.mark.parametrize("mode", ["auto", "legacy"])
 
@@ -48,19 +47,6 @@ async def opener(settings: Settings) -> AsyncIterator[ToolProvider]:
     yield ToolProvider("shop", SPECS, "A shop.")
 
 
-@asynccontextmanager
-async def shop(folder: Path, mode: Any, query: str = "", **headers: str) -> AsyncIterator[Client]:
-    settings = settings_at(folder)
-    headers["Authorization"] = f"Bearer {make_person_token(settings)}"
-    async with (
-        http_service(opener, settings) as service,
-        serving(service.app()) as url,
-        httpx2.AsyncClient(headers=headers, timeout=30) as http,
-        Client(streamable_http_client(f"{url}/mcp{query}", http_client=http), mode=mode) as client,
-    ):
-        yield client
-
-
 async def names(client: Client) -> list[str]:
     return [tool.name for tool in (await client.list_tools()).tools]
 
@@ -84,7 +70,7 @@ async def said(client: Client, tool: str, **arguments: Any) -> str:
 async def test_a_request_has_the_toolsets_that_it_names(
     tmp_path: Path, mode: str, query: str, headers: dict[str, str], expected: list[str]
 ) -> None:
-    async with shop(tmp_path, mode, query, **headers) as client:
+    async with connected(opener, tmp_path, mode, query, **headers) as client:
         assert await names(client) == expected
         for tool, told in (("look", "looked"), ("count", "counted"), ("weigh", "weighed")):
             answer = await said(client, tool)
@@ -96,7 +82,7 @@ async def test_a_request_has_the_toolsets_that_it_names(
 
 @ERAS
 async def test_a_toolset_that_there_is_not_is_an_error_and_no_empty_list(tmp_path: Path, mode: str) -> None:
-    async with shop(tmp_path, mode, "?toolsets=core,nubmers") as client:
+    async with connected(opener, tmp_path, mode, "?toolsets=core,nubmers") as client:
         with pytest.raises(MCPError, match=r"no toolset 'nubmers'. There are: core, numbers, scales"):
             await client.list_tools()
         with pytest.raises(MCPError, match="nubmers"):
