@@ -20,7 +20,8 @@ from lab.scenarios import Scenario, available
 _TOGETHER = ("oom", "image-typo", "missing-config", "ingress-no-backend", "cronjob-failing")
 _ALONE = ("node-not-ready", "exec-format")
 _GITOPS = (
-    "flux-dependency", "flux-release-exhausted", "flux-sops-key", "certificate-failed", "dns-broken", "volsync-locked",
+    "flux-dependency", "flux-release-exhausted", "flux-sops-key", "flux-build-failed", "flux-source-auth",
+    "flux-forgotten", "certificate-failed", "dns-broken", "volsync-locked", "disk-full",
 )  # fmt: skip
 _NOTHING_WRONG = ("healthy-finished-job", "healthy-scaled-to-zero", "healthy-suspended-cronjob")
 _SECONDS = 90
@@ -77,6 +78,8 @@ def _checked(story: Story, scenario: Scenario, answer: str) -> None:
     """The answer names the broken object, and quotes what the cluster itself says about it."""
     truth = scenario.truth
     story.check(f"{scenario.name}: names {truth.object}", str(truth.object) in answer, answer)
+    if not truth.evidence_contains:
+        return
     quoted = [text for text in truth.evidence_contains if text in answer]
     story.check(f"{scenario.name}: quotes {quoted or truth.evidence_contains}", bool(quoted), answer)
 
