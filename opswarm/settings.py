@@ -548,6 +548,11 @@ class Settings(BaseSettings):
         description="Toolsets of a tool server that agents carry, by its name, such as `{kubernetes: [core]}`: a small "
         "model does better with few tools. Default: all; docs/tools.md has them.",
     )
+    tool_servers: dict[str, tuple[str, ...]] = Field(
+        {},
+        description="Tool servers that an agent calls, by the agent's name, such as `{devops: [kubernetes]}` where "
+        "there is no Flux. Default: for `devops` kubernetes and flux.",
+    )
     database_url: str = Field(
         "", description="SQLAlchemy async URL of the task store. Default: SQLite files under `home`."
     )

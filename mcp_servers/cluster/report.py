@@ -39,6 +39,11 @@ class Report:
     namespaces: int = 0
     not_checked: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    about: str = ""
+    """What was looked at, where that is not the cluster's own objects."""
+
+    absent: str = ""
+    """Why there is nothing to look at, in a sentence."""
 
     @property
     def objects(self) -> int:
@@ -51,8 +56,14 @@ def _checked(report: Report) -> str:
 
 def headline(report: Report) -> str:
     """`3 problems: 1 critical, 2 high (checked 143 objects in 9 namespaces)`."""
+    return f"{report.about}: {_headline(report)}" if report.about else _headline(report)
+
+
+def _headline(report: Report) -> str:
     if not report.findings and not report.objects and report.scope.name:
         return "Nothing was checked."
+    if report.absent:
+        return report.absent
     if not report.findings:
         return f"No problems found ({_checked(report)})."
     by_severity = Counter(finding.severity for finding in report.findings)

@@ -21,6 +21,7 @@ from opswarm.mcp import arguments
 from opswarm.mcp.text import fit_text
 from opswarm.mcp.tools import ToolOutput
 
+_NO_FLUX = "there is none in this cluster, none of its CRDs is installed."
 _DRIFTED = ("DriftDetected", "DriftCorrected")
 
 
@@ -49,8 +50,13 @@ class FluxDiagnosis:
         shot = await self._flux.snapshot()
         missing = dict(shot.failed)
         controllers = await self._controllers(missing)
+        if not shot.is_there and controllers is None:
+            if scope.name or scope.kind:
+                raise NotFound(f"Flux: {_NO_FLUX}")
+            nothing = Report((), scope, {}, about="Flux", absent=_NO_FLUX)
+            return ToolOutput(await asyncio.to_thread(render, nothing), to_data(nothing))
         drifts = await self._drifts(missing)
-        found, notes = await asyncio.to_thread(diagnose, shot, controllers, drifts, self._clock())
+        found, notes = await asyncio.to_thread(diagnose, shot, controllers or [], drifts, self._clock())
         checked = {k: sum(ref[0] == k for ref in shot.objects) for k in sorted({ref[0] for ref in shot.objects})}
         within = [ref for ref in shot.objects if _is_within(scope, *ref)]
         if (scope.name or scope.kind) and not within:
@@ -65,13 +71,18 @@ class FluxDiagnosis:
             len({ref[1] for ref in within}),
             missing,
             tuple(notes),
+            about="Flux",
         )
         text = await asyncio.to_thread(render, report, limit)
         return ToolOutput(fit_text(text, "namespace, name or limit"), to_data(report, limit))
 
-    async def _controllers(self, missing: dict[str, str]) -> list[Obj]:
+    async def _controllers(self, missing: dict[str, str]) -> list[Obj] | None:
+        """Flux's controllers; None where the cluster has none."""
         try:
             return await self._flux.controllers()
+        except NotFound as error:
+            missing["controllers"] = unreadable(error)
+            return None
         except OpswarmError as error:
             missing["controllers"] = unreadable(error)
             return []

@@ -32,6 +32,11 @@ class Snapshot:
     def of(self, kind: str) -> list[Obj]:
         return [obj for ref, obj in self.objects.items() if ref[0] == kind]
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the cluster knows any of Flux's kinds."""
+        return bool(self.objects or self.failed) or len(self.absent) < len(KINDS)
+
     def notes(self, asked: Iterable[str] = ()) -> list[str]:
         """What is not in it, in sentences. Kinds that are often left out are only named when they are `asked` for."""
         gone = [kind for kind in self.absent if kind not in OPTIONAL or kind in asked]

@@ -138,7 +138,8 @@ def _turn_token() -> str:
 def agent_service(
     settings: Settings, name: str, card: AgentCard, *, tool_servers: Sequence[str], system: str, rules: Rules
 ) -> Service:
-    """The service of one specialist agent."""
+    """The service of one specialist agent. `tool_servers` are those that it calls where the settings name no others."""
+    tool_servers = settings.tool_servers.get(name, tool_servers)
     store = Tasks(settings.database(name), name, executor=settings.executor, keep_days=settings.keep_days)
     http = httpx.AsyncClient(timeout=httpx.Timeout(10.0), trust_env=False)
     servers = [ToolServerClient(s, settings.address(s), settings.toolsets.get(s, ())) for s in tool_servers]

@@ -8,7 +8,7 @@ from opswarm.settings import Settings
 from services.devops_agent.card import NAME, card
 from services.devops_agent.health import first_look
 
-TOOL_SERVERS = ("kubernetes",)
+TOOL_SERVERS = ("kubernetes", "flux")
 
 
 def create_app(settings: Settings) -> Service:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
 from opswarm.a2a.server import TurnInput
 from opswarm.agent.service import FirstLook
-from opswarm.agent.toolbox import Toolbox
+from opswarm.agent.toolbox import Toolbox, ToolResult
 from opswarm.errors import OpswarmError
 from opswarm.models.chat import ToolCall
 from opswarm.models.intents import Intent, intent_of, names_in
 
 DIAGNOSE = "diagnose"
+FLUX_DIAGNOSE = "flux_diagnose"
 FIND = "find"
 _MAX_WORDS = 4
 _MAX_OBJECTS = 2
@@ -23,40 +25,103 @@ _SHORTEST = 3
 _ASKED_ABOUT = re.compile(r"\b(?:is|are|was|with|about|diagnose|does|did)\s+(?:the\s+|my\s+)?([a-z0-9][\w.-]*)")
 
 
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What a word of the question names: rows of `find`, and whether Flux has an object of that name."""
+
+    matches: Sequence[Mapping[str, Any]] = ()
+    of_flux: bool = False
+
+    def is_namespace(self, word: str) -> bool:
+        return any(m.get("kind") == "Namespace" and m.get("name") == word for m in self.matches)
+
+    @property
+    def is_object(self) -> bool:
+        return any(m.get("matched") == "name" and m.get("kind") != "Namespace" for m in self.matches)
+
+    def is_in(self, namespace: str) -> bool:
+        return any(m.get("namespace") == namespace for m in self.matches)
+
+
 async def first_look(request: TurnInput, tools: Toolbox) -> FirstLook:
-    """For a question about health, the `diagnose` calls that answer it; nothing for any other.
+    """For a question about health, the calls of `diagnose` and `flux_diagnose` that answer it; nothing for any other.
 
     Words of the question are looked up in the cluster: an object's name narrows the diagnosis to it, a namespace's
     name to that. Words that name nothing leave it cluster-wide.
     """
     offered = {s.name for s in tools.schemas}
-    if intent_of(request.text) is not Intent.HEALTH or DIAGNOSE not in offered:
+    if intent_of(request.text) is not Intent.HEALTH or not offered & {DIAGNOSE, FLUX_DIAGNOSE}:
         return FirstLook()
     words = _words(request.text)
-    found = await _lookup(tools, words) if FIND in offered else {}
-    if not any(found.values()) and FIND in offered:
+    found = await _lookup(tools, words)
+    if not any(n.matches or n.of_flux for n in found.values()):
         found |= await _lookup(tools, _carried(request))
-    namespaces = [w for w, m in found.items() if any(_is_namespace(x, w) for x in m)]
-    objects = [w for w, m in found.items() if w not in namespaces and any(_is_object(x) for x in m)]
-    namespace = namespaces[0] if len(namespaces) == 1 else ""
+    calls = [(DIAGNOSE, s) for s in _scopes(found)] + [(FLUX_DIAGNOSE, s) for s in _flux_scopes(found)]
+    narrowed = any(s for _, s in calls)
+    about = {m.strip(".-") for m in _ASKED_ABOUT.findall(request.text.lower())}
+    names = ", ".join(f"`{w}`" for w in words if w in about)
+    note = (f"Nothing in the cluster is named {names}, so all of it was checked.",)
+    return FirstLook(
+        tuple(_call(i, *call) for i, call in enumerate((c for c in calls if c[0] in offered), 1)),
+        note if names and not narrowed and FIND in offered else (),
+    )
+
+
+def _scopes(found: Mapping[str, _Named]) -> list[dict[str, str]]:
+    """What `diagnose` is to look at: the objects that are named, else the namespaces. What only Flux knows is left to
+    Flux, and for nothing known it is the whole cluster."""
+    namespaces = [w for w, n in found.items() if n.is_namespace(w)]
+    objects = [w for w, n in found.items() if w not in namespaces and n.is_object]
     if objects:
-        scopes = [_scope(w, namespace, found[w]) for w in objects[:_MAX_OBJECTS]]
-        return FirstLook(tuple(_call(i, s) for i, s in enumerate(scopes)))
+        where = namespaces[0] if len(namespaces) == 1 else ""
+        return [
+            {"name": w, "namespace": where} if where and found[w].is_in(where) else {"name": w}
+            for w in objects[:_MAX_OBJECTS]
+        ]
     if namespaces:
-        return FirstLook(tuple(_call(i, {"namespace": n}) for i, n in enumerate(namespaces[:_MAX_OBJECTS])))
-    missed = [w for w in words if w in {m.strip(".-") for m in _ASKED_ABOUT.findall(request.text.lower())}]
-    names = ", ".join(f"`{w}`" for w in missed)
-    note = (f"Nothing in the cluster is named {names}, so all of it was checked.",) if missed and found else ()
-    return FirstLook((_call(0, {}),), note)
+        return [{"namespace": n} for n in namespaces[:_MAX_OBJECTS]]
+    return [] if any(n.of_flux for n in found.values()) else [{}]
+
+
+def _flux_scopes(found: Mapping[str, _Named]) -> list[dict[str, str]]:
+    """What `flux_diagnose` is to look at: Flux's own objects of a name in the question, and without an object's name
+    the namespaces in it; a Kustomization of a namespace's name may be elsewhere."""
+    namespaces = [w for w, n in found.items() if n.is_namespace(w)]
+    named = [{"name": w} for w, n in found.items() if n.of_flux]
+    if any(n.is_object for w, n in found.items() if w not in namespaces):
+        return named[:_MAX_OBJECTS]
+    scopes = (named + [{"namespace": n} for n in namespaces])[:_MAX_OBJECTS]
+    return scopes or [{}]
 
 
 def _words(text: str) -> list[str]:
     return [w for w in names_in(text) if len(w) >= _SHORTEST][:_MAX_WORDS]
 
 
-async def _lookup(tools: Toolbox, words: Sequence[str]) -> dict[str, Sequence[Mapping[str, Any]]]:
-    matches = await asyncio.gather(*(_matches(tools, w) for w in words))
-    return dict(zip(words, matches, strict=True))
+async def _lookup(tools: Toolbox, words: Sequence[str]) -> dict[str, _Named]:
+    offered = {s.name for s in tools.schemas}
+    found = await asyncio.gather(*(_named(tools, offered, w) for w in words))
+    return dict(zip(words, found, strict=True))
+
+
+async def _named(tools: Toolbox, offered: Set[str], word: str) -> _Named:
+    rows, flux = await asyncio.gather(
+        _asked(tools, offered, FIND, {"keyword": word, "limit": 50}),
+        _asked(tools, offered, FLUX_DIAGNOSE, {"name": word, "limit": 1}),
+    )
+    matches = (rows.data or {}).get("matches") if rows is not None else None
+    return _Named(matches if isinstance(matches, list) else (), flux is not None)
+
+
+async def _asked(tools: Toolbox, offered: Set[str], name: str, arguments: dict[str, Any]) -> ToolResult | None:
+    """What a tool says; None where it can't say."""
+    if name not in offered:
+        return None
+    try:
+        result = await tools.call(name, arguments)
+    except OpswarmError:
+        return None  # The diagnosis that follows meets the same trouble, and says so.
+    return result if result.ok else None
 
 
 def _carried(request: TurnInput) -> list[str]:
@@ -70,27 +135,5 @@ def _carried(request: TurnInput) -> list[str]:
     return []
 
 
-async def _matches(tools: Toolbox, word: str) -> Sequence[Mapping[str, Any]]:
-    try:
-        result = await tools.call(FIND, {"keyword": word, "limit": 50})
-    except OpswarmError:
-        return ()  # The diagnosis that follows meets the same trouble, and says so.
-    found = (result.data or {}).get("matches")
-    return found if result.ok and isinstance(found, list) else ()
-
-
-def _is_namespace(match: Mapping[str, Any], word: str) -> bool:
-    return match.get("kind") == "Namespace" and match.get("name") == word
-
-
-def _is_object(match: Mapping[str, Any]) -> bool:
-    return match.get("matched") == "name" and match.get("kind") != "Namespace"
-
-
-def _scope(word: str, namespace: str, matches: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    inside = any(m.get("namespace") == namespace for m in matches)
-    return {"name": word, "namespace": namespace} if namespace and inside else {"name": word}
-
-
-def _call(index: int, arguments: Mapping[str, str]) -> ToolCall:
-    return ToolCall(f"look_{index + 1}", DIAGNOSE, json.dumps(arguments, sort_keys=True))
+def _call(index: int, tool: str, arguments: Mapping[str, str]) -> ToolCall:
+    return ToolCall(f"look_{index}", tool, json.dumps(arguments, sort_keys=True))

@@ -45,8 +45,11 @@ def test_a_question_is_answered_with_evidence(swarm: Machine) -> None:
 def test_a_named_agent_answers_about_one_workload(swarm: Machine) -> None:
     asked = swarm.run("ask", "--agent", "devops", "why is sonarr crash looping?", "--json")
     told = events(asked.stdout)
-    assert [e["kind"] for e in told[:3]] == ["delegated", "tool_started", "tool_finished"]
-    assert told[1]["arguments"] == {"name": "sonarr"}
+    assert [e["kind"] for e in told[:3]] == ["delegated", "tool_started", "tool_started"]
+    assert [(e["tool"], e["arguments"]) for e in told[1:3]] == [
+        ("diagnose", {"name": "sonarr"}),
+        ("flux_diagnose", {"name": "sonarr"}),
+    ]
     assert told[-1]["kind"] == "finished"
     said = "".join(str(e["text"]) for e in told if e["kind"] == "text")
     assert "256Mi" in said and "radarr" not in said

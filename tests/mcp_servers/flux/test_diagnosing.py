@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lab.registry import RESOURCES
 from mcp_servers.cluster.finding import Finding, Severity
 from mcp_servers.flux.diagnosing import diagnose
 from mcp_servers.flux.fields import Obj, ref_of
@@ -18,6 +19,7 @@ from tests.mcp_servers.flux.stage import HELM, KUSTOMIZE, SOURCE, Stage, staged
 from tests.support.golden import same
 
 GOLDEN = Path(__file__).parent / "golden"
+SYSTEM = "/apis/apps/v1/namespaces/flux-system/deployments"
 APPS = KUSTOMIZE.format("flux-system", "jellyfin")
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 SINCE = "2026-03-02T11:00:00Z"
@@ -254,6 +256,23 @@ def test_words_of_a_controller_stay_within_their_line() -> None:
 
 async def test_nothing_is_wrong_with_a_healthy_lab(stage: Stage) -> None:
     same(GOLDEN / "diagnose-healthy.txt", await stage.text("flux_diagnose"), 30)
+
+
+async def test_a_cluster_without_flux_is_not_one_where_all_is_well(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = tuple(one for one in RESOURCES if "toolkit.fluxcd" not in one.group)
+    known = {(one.group, one.version, one.plural): one for one in others}
+    monkeypatch.setattr("lab.discovery.RESOURCES", others)
+    monkeypatch.setattr("lab.requests.by_path", lambda *path: known.get(path))
+    told = await stage.text("flux_diagnose")
+    assert told.startswith("Flux: ") and "none in this cluster" not in told  # Its controllers are there.
+    for name in [one["metadata"]["name"] for one in (await stage.http.get(SYSTEM)).json()["items"]]:
+        assert (await stage.http.delete(f"{SYSTEM}/{name}")).status_code == 200
+    told = await stage.text("flux_diagnose")
+    assert told == "Flux: there is none in this cluster, none of its CRDs is installed."
+    assert await stage.text("flux_diagnose", namespace="media") == told
+    assert isinstance(await stage.refused("flux_diagnose", name="sonarr"), NotFound)
 
 
 async def test_a_model_reads_what_is_wrong(stage: Stage) -> None:

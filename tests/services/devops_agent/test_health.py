@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from opswarm.a2a.server import TurnInput
+from opswarm.agent.service import FirstLook
 from opswarm.agent.toolbox import ToolResult
 from opswarm.errors import ToolServerDown
 from opswarm.guard.principal import Kind, Principal
@@ -22,26 +23,36 @@ OBJECTS = [
 ]
 
 
-class Cluster:
-    """A toolbox whose `find` knows a few names."""
+OF_FLUX = ("sonarr", "cluster-apps", "media")
 
-    def __init__(self, *, down: bool = False) -> None:
+
+class Cluster:
+    """A toolbox whose `find` knows a few names, and whose `flux_diagnose` those of `OF_FLUX`."""
+
+    def __init__(self, *tools: str, down: bool = False) -> None:
         self.down = down
-        self.schemas: Sequence[ToolSchema] = tuple(ToolSchema(n, "", {}) for n in ("find", "diagnose"))
+        self.schemas: Sequence[ToolSchema] = tuple(ToolSchema(n, "", {}) for n in tools or ("find", "diagnose"))
 
     async def call(self, name: str, arguments: dict[str, Any], **how: str) -> ToolResult:
         if self.down:
             raise ToolServerDown("gone")
+        if name == "flux_diagnose":
+            return ToolResult("", ok=arguments["name"] in OF_FLUX)
         word = arguments["keyword"]
         return ToolResult("", data={"matches": [o for o in OBJECTS if word in o["name"]]})
 
 
 async def look(text: str, cluster: Cluster | None = None, *history: str) -> tuple[list[dict[str, Any]], str]:
+    """The arguments of the calls it makes, and its notes."""
+    found = await looked(text, cluster, *history)
+    return [c.parsed() for c in found.calls], " ".join(found.notes)
+
+
+async def looked(text: str, cluster: Cluster | None = None, *history: str) -> FirstLook:
     person = Principal(kind=Kind.PERSON, subject="person:ann")
     past = tuple(Message("user", h) for h in history)
     request = TurnInput(text, "t", "c", person, "token", past)
-    found = await first_look(request, cluster or Cluster())
-    return [c.parsed() for c in found.calls], " ".join(found.notes)
+    return await first_look(request, cluster or Cluster())
 
 
 @pytest.mark.parametrize(
@@ -76,3 +87,34 @@ async def test_it_means_what_was_asked_about_before() -> None:
 
 async def test_a_lookup_that_fails_leaves_the_diagnosis_to_say_so() -> None:
     assert (await look("why is sonarr failing?", Cluster(down=True)))[0] == [{}]
+
+
+@pytest.mark.parametrize(
+    ("question", "asked"),
+    [
+        ("what is broken in my cluster?", {"diagnose": [{}], "flux_diagnose": [{}]}),
+        ("why is sonarr failing?", {"diagnose": [{"name": "sonarr"}], "flux_diagnose": [{"name": "sonarr"}]}),
+        ("why is postgres failing?", {"diagnose": [{"name": "postgres"}]}),
+        ("why is cluster-apps not ready?", {"flux_diagnose": [{"name": "cluster-apps"}]}),
+        (
+            "is the database namespace ok",
+            {"diagnose": [{"namespace": "database"}], "flux_diagnose": [{"namespace": "database"}]},
+        ),
+        (
+            "what is wrong in media?",
+            {"diagnose": [{"namespace": "media"}], "flux_diagnose": [{"name": "media"}, {"namespace": "media"}]},
+        ),
+        ("why is plexus failing?", {"diagnose": [{}], "flux_diagnose": [{}]}),
+    ],
+)  # fmt: skip
+async def test_flux_is_asked_about_what_is_its_own(question: str, asked: dict[str, list[dict[str, str]]]) -> None:
+    found = await looked(question, Cluster("find", "diagnose", "flux_diagnose"))
+    calls: dict[str, list[dict[str, str]]] = {}
+    for call in found.calls:
+        calls.setdefault(call.name, []).append(call.parsed())
+    assert calls == asked
+    assert len({call.id for call in found.calls}) == len(found.calls)
+
+
+async def test_flux_alone_is_asked_without_the_names_of_the_cluster() -> None:
+    assert await look("what is broken?", Cluster("flux_diagnose")) == ([{}], "")
