@@ -20,6 +20,7 @@ from kubernetes.aio.config import ConfigException
 
 from mcp_servers.cluster.answers import Answer, Busy, failure
 from mcp_servers.cluster.settings import ClusterSettings
+from opswarm.actions.action import may_go_on
 from opswarm.errors import (
     DeadlineExceeded,
     InvalidInput,
@@ -210,6 +211,8 @@ class Cluster:
         if call.content_type:
             headers["Content-Type"] = call.content_type
         await self._authenticate(api, headers)
+        if call.method != "GET":
+            await may_go_on()
         timeout = aiohttp.ClientTimeout(total=self._settings.total, sock_connect=self._settings.connect)
         try:
             async with asyncio.timeout(self._settings.total + 1):

@@ -25,6 +25,7 @@ from cachetools import LRUCache
 from gidgethub import abc, apps
 
 from opswarm import __version__
+from opswarm.actions.action import may_go_on
 from opswarm.bounded import Bounded, is_untrusted
 from opswarm.errors import (
     Conflict,
@@ -138,7 +139,9 @@ class _Api(abc.GitHubAPI):
     async def handle_rate_limit_error(
         self, *, method: str, url: str, exception: gidgethub.HTTPException, attempt: int
     ) -> bool:
-        """Waits once for a secondary limit that is over soon."""
+        """Waits once for a secondary limit that is over soon. What changes something is never sent again."""
+        if method != "GET" and not url.endswith("/graphql"):
+            return False
         after = exception.headers.get("retry-after", "")
         if int(exception.status_code) not in (403, 429) or attempt > 1 or not (after.isascii() and after.isdigit()):
             return False
@@ -206,14 +209,17 @@ class Client:
 
     async def post(self, path: str, body: Mapping[str, Any]) -> Any:
         async with self._asked():
+            await may_go_on()
             return await self._api.post(path, None, data=dict(body), accept=_ACCEPT)
 
     async def patch(self, path: str, body: Mapping[str, Any]) -> Any:
         async with self._asked():
+            await may_go_on()
             return await self._api.patch(path, None, data=dict(body), accept=_ACCEPT)
 
     async def put(self, path: str, body: Mapping[str, Any]) -> Any:
         async with self._asked():
+            await may_go_on()
             return await self._api.put(path, None, data=dict(body), accept=_ACCEPT)
 
     async def graphql(self, query: str, **variables: Any) -> Any:

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
+from opswarm.actions.action import may_go_on
 from opswarm.bounded import Bounded, is_untrusted
 from opswarm.errors import DeadlineExceeded, LimitExceeded, OpswarmError, SettingsInvalid, Unavailable
 from opswarm.guard.redaction import keep_secret
@@ -92,6 +93,7 @@ class Connection:
     async def write(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Reply:
         """Sends something that changes the API's state, once. Raises as `read` does."""
         async with self._deadline():
+            await may_go_on()
             request = self._http.build_request(method, f"{self._api.url}{path}", json=body)
             content_type = request.headers.get("Content-Type", "")
             return await self._send(

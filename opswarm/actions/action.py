@@ -94,15 +94,18 @@ _allowed: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("allowed
 
 
 async def may_go_on() -> None:
-    """To be asked between the steps of one action. Raises `PermissionDenied` where actions were paused since it began:
-    the steps that are left are not for doing then."""
+    """To be asked right before each request that changes something; the clients of the APIs do.
+
+    Raises `PermissionDenied` where actions were paused since the one under way began: what is left of it is not for
+    doing then.
+    """
     check = _allowed.get()
     if check is not None:
         await check()
 
 
 @contextmanager
-def asking_between_steps(check: Callable[[], Awaitable[None]]) -> Iterator[None]:
+def asking_before_writes(check: Callable[[], Awaitable[None]]) -> Iterator[None]:
     """What is performed in the body, or in a task that is begun there, asks `check` by `may_go_on`."""
     token = _allowed.set(check)
     try:

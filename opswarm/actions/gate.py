@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from opswarm.actions.action import Action, Intent, Plan, asking_between_steps
+from opswarm.actions.action import Action, Intent, Plan, asking_before_writes
 from opswarm.actions.attempts import Attempt, Telling, recovering
 from opswarm.actions.audit import Audit
 from opswarm.actions.canonical import digest
@@ -418,7 +418,7 @@ class Gate:
         if (left := await self._executions.left(call, attempt.key)) is not None:
             looking = self._telling.of(recovering(left), left)
             await self._executions.settle(action, left.key, looking, close=True)
-        with asking_between_steps(self._control.check_action):
+        with asking_before_writes(self._control.check_action):
             outcome = await self._executions.do(action, intent, call, told)
         return Answer(f"{plan.summary} {_told(outcome)}", outcome, proposal, decision)
 

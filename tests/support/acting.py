@@ -6,8 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
-from opswarm.errors import OpswarmError
+import pytest
+
+from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification, asking_before_writes
+from opswarm.errors import OpswarmError, PermissionDenied
 from opswarm.guard.limits import Limits
 from opswarm.mcp.tools import ToolOutput, ToolSpec
 
@@ -33,6 +35,16 @@ class Act:
 
     async def verify(self) -> Verification:
         return await self.action.verify(self.intent)
+
+    async def paused(self) -> None:
+        """Has it performed while actions are paused, after everything that the gate asks before: nothing is done."""
+
+        async def check() -> None:
+            raise PermissionDenied("Actions are paused.", rule="control.paused")
+
+        with asking_before_writes(check), pytest.raises(PermissionDenied, match="paused"):
+            await self.perform()
+        assert await self.probe() is Happened.NO
 
     async def whole(self) -> Done:
         """Does it as the gate does: not done before, done, found, verified."""

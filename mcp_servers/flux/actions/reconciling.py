@@ -19,7 +19,7 @@ from mcp_servers.flux.kinds import BY_KIND
 from mcp_servers.flux.reading import Kind
 from mcp_servers.flux.snapshot import chart_ref, source_ref
 from mcp_servers.flux.state import Health, is_only_an_address, is_suspended, state_of
-from opswarm.actions.action import Action, Done, Intent, Plan, Verification, may_go_on
+from opswarm.actions.action import Action, Done, Intent, Plan, Verification
 from opswarm.errors import Conflict, InvalidInput, NotFound, PermissionDenied
 from opswarm.guard.risk import Risk
 from opswarm.guard.targets import Verb
@@ -105,7 +105,6 @@ class Reconciling:
                     f"{fetched.text} So {intent.state['object']} was not reconciled.", hint="flux_diagnose says why."
                 )
             late += [] if fetched.ok else [f" {source['object']} has not been fetched yet: {fetched.text}"]
-            await may_go_on()
         await self._ask(intent, bool(intent.state["reset"]))
         return Done(f"Flux is asked to reconcile {intent.state['object']}.{''.join(late)}", {})
 

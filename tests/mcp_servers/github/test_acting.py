@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from lab.github.state import User
-from opswarm.actions.action import Happened, asking_between_steps
+from opswarm.actions.action import Happened
 from opswarm.errors import Conflict, InvalidInput, LimitExceeded, NotFound, PermissionDenied
 from opswarm.guard.limits import Limits
 from opswarm.guard.paths import FileKind, Merge
 from opswarm.guard.risk import Risk
 from tests.mcp_servers.github.stage import FILES, OWNER, RELEASE, RENOVATE, REPO, US, VALUES, Stage, staged
+from tests.support.acting import Act
 
 NEW = VALUES.replace("10.9.1", "10.10.0")
 
@@ -227,14 +228,35 @@ async def test_attack_no_commit_goes_to_a_branch_that_is_not_ours(stage: Stage, 
     assert isinstance(await stage.refused("branch_create", branch=branch), PermissionDenied)
 
 
-async def test_a_pause_keeps_a_commit_that_is_being_made_from_the_branch(stage: Stage) -> None:
-    async def paused() -> None:
-        raise PermissionDenied("Actions are paused.", rule="control.paused")
+CALLS: dict[str, dict[str, Any]] = {
+    "comment_put": {"number": 1, "body": "Looks good."},
+    "issue_create": {"title": "Disk fills", "body": "It does."},
+    "pull_review": {"number": 1, "verdict": "comment", "body": "Looks good."},
+    "pull_close": {"number": 1},
+    "pull_merge": {"number": 1},
+    "pull_create": {"branch": "fix/x", "title": "Fix it", "body": "Because."},
+    "branch_create": {"branch": "fix/new"},
+    "commit_files": {"branch": "fix/jellyfin", "message": "Bump", "files": [edit()]},
+}
 
-    act = await stage.plan("commit_files", branch="fix/jellyfin", message="Bump", files=[edit()])
-    with asking_between_steps(paused), pytest.raises(PermissionDenied, match="paused"):
-        await act.perform()
-    assert "fix/jellyfin" not in stage.git.branches() and await act.probe() is Happened.NO
+
+async def prepared(stage: Stage, tool: str) -> Act:
+    pull = stage.bump()
+    stage.git.commit_files("fix/x", {RELEASE: NEW}, "Fix", US.person, start="main")
+    head = {"head_sha": stage.git.branches()[pull.head]} if tool in ("pull_review", "pull_merge") else {}
+    return await stage.plan(tool, **head, **CALLS[tool])
+
+
+@pytest.mark.parametrize("tool", sorted(CALLS))
+async def test_attack_no_action_gets_past_a_pause_that_comes_after_all_was_asked(stage: Stage, tool: str) -> None:
+    act = await prepared(stage, tool)
+    before = stage.state()
+    await act.paused()
+    assert stage.state() == before
+
+
+def test_every_action_is_tried_during_a_pause(stage: Stage) -> None:
+    assert {name for name, spec in stage.tools.items() if spec.action is not None} == set(CALLS)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from mcp_servers.github.client import open_client
 from mcp_servers.github.releases import sections, version
 from mcp_servers.github.strangers import visible
 from mcp_servers.github.tools import declared, specs
+from opswarm.actions.action import Happened
 from opswarm.errors import (
     DeadlineExceeded,
     LimitExceeded,
@@ -61,6 +62,16 @@ async def test_a_secondary_limit_is_waited_for_when_it_is_short(stage: Stage) ->
     door.failures = [PlainTextResponse("{}", 429, {"retry-after": "600", "content-type": "application/json"})]
     with pytest.raises(LimitExceeded, match="go slower"):
         await stage.text("branches_list")
+
+
+async def test_attack_what_changes_something_is_not_sent_again_after_a_wait(stage: Stage) -> None:
+    stage.bump()
+    door = stage.github.door
+    act = await stage.plan("comment_put", number=1, body="Hello")
+    door.failures = [PlainTextResponse("{}", 403, {"retry-after": "0", "content-type": "application/json"})]
+    with pytest.raises(LimitExceeded, match="go slower"):
+        await act.perform()
+    assert await act.probe() is Happened.NO
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from starlette.routing import Route
 from mcp_servers.observing import connection as module
 from mcp_servers.observing.answers import Success, success
 from mcp_servers.observing.connection import Connection, TooLarge, connection
+from opswarm.actions.action import asking_before_writes
 from opswarm.errors import (
     DeadlineExceeded,
     InvalidInput,
@@ -169,6 +170,19 @@ async def test_a_write_is_sent_once_however_busy_the_api_is() -> None:
         assert (await one.write("POST", "/x", {"a": 1})).status == 503
     assert len(backend.asked) == 1 and json.loads(backend.forms[0]) == {"a": 1}
     assert backend.asked[0].headers["content-type"] == "application/json"
+
+
+async def test_attack_nothing_is_written_during_a_pause_that_comes_at_the_last_moment() -> None:
+    async def check() -> None:
+        raise PermissionDenied("Actions are paused.", rule="control.paused")
+
+    backend = Backend(fine)
+    async with over(backend) as one:
+        with asking_before_writes(check):
+            assert (await ask(one)).data == FINE["data"]
+            with pytest.raises(PermissionDenied, match="paused"):
+                await one.write("POST", "/x", {"a": 1})
+    assert [request.method for request in backend.asked] == ["GET"]
 
 
 @pytest.mark.parametrize(

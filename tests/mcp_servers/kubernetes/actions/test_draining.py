@@ -9,7 +9,7 @@ import pytest
 from mcp_servers.cluster.connection import Cluster
 from mcp_servers.kubernetes.actions import draining
 from mcp_servers.kubernetes.actions.pods import evict
-from opswarm.actions.action import Happened, asking_between_steps
+from opswarm.actions.action import Happened, asking_before_writes
 from opswarm.errors import PermissionDenied
 from opswarm.guard.targets import Target
 from tests.mcp_servers.kubernetes.actions.stage import Stage
@@ -156,7 +156,7 @@ async def test_a_pause_stops_a_drain_between_two_pods(stage: Stage) -> None:
     act = await stage.plan("drain", name="worker-1", **ALL)
     planned = len(evicted(act.plan.touches))
     assert planned > 3
-    with asking_between_steps(Pause(2)):
+    with asking_before_writes(Pause(5)):  # The cordon, and twice for each pod.
         done = await act.perform()
     assert f"2 of {planned} pods are evicted. It was broken off: Actions are paused by person:bob: flood." in done.text
     assert done.after["evicted"] == 2 and len(done.after["left"]) == planned - 2

@@ -65,6 +65,15 @@ async def test_the_rights_of_the_table_are_enough(tmp_path: Path, tool: str) -> 
         assert (await act.verify()).ok is True
 
 
+@pytest.mark.parametrize("tool", EVERY)
+async def test_attack_no_action_gets_past_a_pause_that_comes_after_all_was_asked(tmp_path: Path, tool: str) -> None:
+    async with staged(tmp_path) as stage:
+        act = await stage.plan(tool, **await prepared(stage, tool))
+        before = stage.state()
+        await act.paused()
+        assert stage.state() == before
+
+
 def used(tool: str) -> list[Right]:
     """The rights of a tool that change something and that its call here needs."""
     kinds = {"Deployment": "deployments", "StatefulSet": "statefulsets", "Node": "nodes", "Job": "jobs"}
