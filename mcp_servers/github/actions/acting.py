@@ -45,6 +45,16 @@ def body(text: str, field: str = "body", *, least: int = 1) -> str:
     return told
 
 
+def ours(text: str) -> list[str]:
+    """The lines of a text that is to be written, whole, each marked as such: a person says yes to what they see."""
+    return [f"> {row}".rstrip() for row in text.split("\n")]
+
+
+def seen(row: str) -> str:
+    """A line of a diff as a reader sees all of it: what would not be seen is written out."""
+    return row if clean(row) == row else repr(row)
+
+
 def title(text: str, field: str = "title") -> str:
     told = line(text, 256)
     if not told:

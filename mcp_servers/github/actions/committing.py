@@ -10,17 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mcp_servers.github import names
 from mcp_servers.github.actions import acting
-from mcp_servers.github.actions.acting import EXECUTABLE, SYMLINK, TOOLSET, allowed, odd_modes, trailer
+from mcp_servers.github.actions.acting import EXECUTABLE, SYMLINK, TOOLSET, allowed, odd_modes, ours, seen, trailer
+from mcp_servers.github.actions.orders import caution, order_in, skips_checks
 from mcp_servers.github.client import Client
 from mcp_servers.github.contents import contents, default_branch, file_bytes
 from mcp_servers.github.names import Repo
 from mcp_servers.github.strangers import line
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
-from opswarm.errors import Conflict, InvalidInput, LimitExceeded, NotFound
+from opswarm.errors import Conflict, InvalidInput, LimitExceeded, NotFound, PermissionDenied
 from opswarm.guard.limits import Limits
 from opswarm.guard.paths import Commit, FileChange, FileKind
 from opswarm.guard.risk import Risk
-from opswarm.guard.untrusted import clean
 from opswarm.mcp.tools import ToolSpec
 
 _MOST_FILES = 40
@@ -67,7 +67,9 @@ class Committing:
         self,
         branch: Branch,
         repo: Repo = "",
-        start: Annotated[str, Field(description="From where; default: the default branch.", max_length=250)] = "",
+        start: Annotated[
+            str, Field(description="A commit of the default branch; default: its newest.", max_length=250)
+        ] = "",
     ) -> Plan:
         """Make a branch."""
         where = allowed(self._client, repo)
@@ -76,6 +78,8 @@ class Committing:
             raise Conflict(f"The branch {line(branch)} is there already.")
         origin = start or await default_branch(self._client, where)
         sha = str((await self._client.get(f"{where}/commits/{names.ref(origin, 'start')}"))["sha"])
+        if start:
+            await self._refuse_foreign(where, origin, sha)
         return Plan(
             f"Make the branch {branch} in {where[7:]} from {line(origin)} ({sha[:10]}).",
             (Commit(branch, ()),),
@@ -83,6 +87,18 @@ class Committing:
             "",
             {"where": where, "branch": branch, "sha": sha},
         )
+
+    async def _refuse_foreign(self, where: str, origin: str, sha: str) -> None:
+        """What nobody with the right has merged (a commit of a fork's pull request is in our repository, too) would run
+        as ours from a branch of ours, with the rights of its workflows."""
+        main = await default_branch(self._client, where)
+        found = await self._client.get(f"{where}/compare/{names.ref(main)}...{sha}")
+        if int(found["ahead_by"]):
+            raise PermissionDenied(
+                f"{line(origin)} has commits that {line(main)} has not.",
+                hint=f"Start from {line(main)} or from a commit of it.",
+                rule="github.start",
+            )
 
     async def _tip(self, where: str, branch: str) -> str:
         """The commit that a branch is at, or ""."""
@@ -133,6 +149,8 @@ class Committing:
         preview, written = await self._diff(where, parent, files, odd)
         if origin:
             preview.insert(0, f"The branch is made from {line(origin)} ({parent[:10]}).")
+        order, skips = order_in(told), skips_checks(told)
+        preview[:0] = [*caution(order), *([f"CAUTION: no check runs with this: {skips}"] if skips else []), *ours(told)]
         text = "\n".join(preview)
         if len(text) > _MOST_PREVIEW:
             raise LimitExceeded(
@@ -142,7 +160,7 @@ class Committing:
             f"Commit {len(files)} {'file' if len(files) == 1 else 'files'} to {branch} in {where[7:]}: "
             f"{line(told.split(chr(10), 1)[0], 150)}",
             (Commit(branch, changes, links),),
-            Risk.SAFE,
+            Risk.RISKY if order or skips else Risk.SAFE,
             text,
             {
                 "where": where, "branch": branch, "parent": parent, "new": not tip, "message": told, "files": written,
@@ -249,4 +267,4 @@ def _shown(edit: FileEdit, source: str, old: str | None, new: str | None) -> lis
     found = list(difflib.unified_diff(before, after, a, b, lineterm=""))
     if not found:
         found = [f"--- {a}", f"+++ {b}", "(the text stays as it is)" if old == new else "(only line ends change)"]
-    return [row if clean(row) == row else repr(row) for row in found]
+    return [seen(row) for row in found]

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from mcp_servers.github import names
 from mcp_servers.github.actions import acting
-from mcp_servers.github.actions.acting import SUBMODULE, SYMLINK, TOOLSET, allowed, mark, marked, odd_modes
+from mcp_servers.github.actions.acting import SUBMODULE, SYMLINK, TOOLSET, allowed, mark, marked, odd_modes, ours, seen
+from mcp_servers.github.actions.orders import caution, order_in
 from mcp_servers.github.actions.talking import Text, at_head
 from mcp_servers.github.checks import State, verdict
 from mcp_servers.github.client import Client
 from mcp_servers.github.contents import default_branch, file_bytes
 from mcp_servers.github.names import Number, Repo
 from mcp_servers.github.pulls import file_lines
-from mcp_servers.github.strangers import line, quoted, who
+from mcp_servers.github.strangers import line, who
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
 from opswarm.errors import Conflict, InvalidInput, LimitExceeded
 from opswarm.guard.paths import Commit, FileChange, FileKind, Merge
@@ -25,8 +26,13 @@ from opswarm.guard.risk import Risk
 from opswarm.mcp.tools import ToolSpec
 
 _MOST_FILES = 300
+_MOST_COMPARED = 300
+"""Files that GitHub lists of a comparison."""
+
+_EMPTY = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+"""The blob of an empty file, which has no patch."""
+
 _MERGEABLE_TRIES = 4
-_PATCH_LINES = 40
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -66,7 +72,8 @@ class Merging:
         if len(files.items) > _MOST_FILES or len(files.items) != int(pull.get("changed_files") or 0):
             raise LimitExceeded(f"#{number} changes too many files to be looked at ({pull.get('changed_files')}).")
         checked = await verdict(self._client, where, head_sha)
-        merge = Merge(str(pull["base"]["ref"]), *(await self._changes(where, head_sha, pull, files.items)))
+        changes, links, modes = await self._changes(where, head_sha, pull, files.items)
+        merge = Merge(str(pull["base"]["ref"]), changes, links)
         preview = [
             f"By {who(pull.get('user'))}, from {line(pull['head']['ref'])} at {head_sha} into {line(merge.base)}.",
             f"Checks: {checked}",
@@ -75,7 +82,8 @@ class Merging:
         if checked.state is not State.PASSING:
             preview.insert(0, f"CAUTION: its checks are {checked.state}.")
         for one in files.items:
-            preview += file_lines(one, _PATCH_LINES)
+            preview += _whole(one)
+        preview += modes
         return Plan(
             f"Merge {where[7:]}#{number} ({method}): {line(pull.get('title'), 150)}",
             (merge,),
@@ -100,8 +108,8 @@ class Merging:
 
     async def _changes(
         self, where: str, head_sha: str, pull: Any, files: Any
-    ) -> tuple[tuple[FileChange, ...], Mapping[str, str]]:
-        """The diff as the limits look at it, and the symlinks of both sides."""
+    ) -> tuple[tuple[FileChange, ...], Mapping[str, str], Sequence[str]]:
+        """The diff as the limits look at it, the symlinks of both sides, and what no patch shows: other modes."""
         paths = [str(f["filename"]) for f in files] + [str(f.get("previous_filename") or "") for f in files]
         after = await odd_modes(self._client, where, head_sha, paths)
         before = await odd_modes(self._client, where, str(pull["base"]["sha"]), paths)
@@ -118,7 +126,9 @@ class Merging:
                 kind = FileKind.SUBMODULE if mode == SUBMODULE else FileKind.FILE
                 changes.append(FileChange(path, kind, renamed_from=previous))
         links = {path: "" for odd in (before, after) for path, mode in odd.items() if mode == SYMLINK}
-        return tuple(changes), links
+        changed = sorted({path for path in paths if path in after and after[path] != before.get(path)})
+        modes = [f"mode of {line(path, 300)}: {after[path]}" for path in changed]
+        return tuple(changes), links, modes
 
     async def _target(self, where: str, file: Any) -> str:
         raw = await file_bytes(self._client, where, {"sha": file["sha"], "size": 0, "path": file["filename"]})
@@ -205,14 +215,24 @@ class Merging:
         found = await self._client.get(f"{where}/compare/{span}")
         if not int(found.get("total_commits") or 0):
             raise InvalidInput(f"{line(branch)} has no commits that {line(into)} has not.")
-        files = [f"- {line(f.get('status'), 20)} {line(f.get('filename'), 300)}" for f in found.get("files") or ()]
+        listed, order = found.get("files") or (), order_in(named, text)
+        files = [f"- {line(f.get('status'), 20)} {line(f.get('filename'), 300)}" for f in listed]
+        theirs = await self._theirs(found)
         return Plan(
             f"Open a pull request in {where[7:]} from {line(branch)} into {line(into)}: {named}",
             (Commit(branch, ()),),
-            Risk.SAFE,
-            "\n".join([*quoted(text, 20_000), "Files:", *files]),
+            Risk.RISKY if order or theirs else Risk.SAFE,
+            "\n".join([*caution(order), *theirs, *ours(text), "Files:", *files]),
             {"where": where, "branch": branch, "base": into, "title": named, "body": text, "draft": draft},
         )
+
+    async def _theirs(self, found: Any) -> list[str]:
+        """What is said of a branch whose commits are not all ours, or not all known."""
+        us, commits = await self._client.login(), found.get("commits") or ()
+        if len(commits) < int(found["total_commits"]) or len(found.get("files") or ()) >= _MOST_COMPARED:
+            return ["CAUTION: it changes too much to be listed here."]
+        others = sorted({who(c.get("author")) for c in commits if (c.get("author") or {}).get("login") != us})
+        return [f"CAUTION: it has commits by {', '.join(others)}."] if others else []
 
     async def _create(self, intent: Intent) -> Done:
         state = intent.state
@@ -239,3 +259,16 @@ class Merging:
         found = await self._created(intent)
         text = f"#{found['number']} is {line(found.get('state'), 20)}." if found else "The pull request is not there."
         return Verification(found is not None, text)
+
+
+def _whole(file: Any) -> list[str]:
+    """All that changes in one file. Raises `LimitExceeded` where GitHub does not show it."""
+    patch, status = file.get("patch"), str(file.get("status"))
+    unseen = int(file.get("changes") or 0) or (status not in ("removed", "renamed") and file.get("sha") != _EMPTY)
+    if patch is None and unseen:
+        raise LimitExceeded(
+            f"GitHub shows no patch of {line(file.get('filename'), 300)}: it is binary or too large for anybody to judge.",
+            hint="Merge it on GitHub's page, after a look.",
+        )
+    rows = str(patch).split("\n") if patch is not None else ()
+    return [*file_lines(file, 0), *(f"  {seen(row)}".rstrip() for row in rows)]

@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mcp_servers.github import names
 from mcp_servers.github.actions import acting
-from mcp_servers.github.actions.acting import TOOLSET, allowed, mark, marked
+from mcp_servers.github.actions.acting import TOOLSET, allowed, mark, marked, ours
+from mcp_servers.github.actions.orders import caution, order_in
 from mcp_servers.github.client import Client
 from mcp_servers.github.names import Number, Repo
-from mcp_servers.github.strangers import line, quoted
+from mcp_servers.github.strangers import line
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
 from opswarm.errors import Conflict, InvalidInput
 from opswarm.guard.risk import Risk
@@ -70,6 +71,7 @@ class Talking:
     ) -> Plan:
         """Comment on a pull request or an issue."""
         where, text = allowed(self._client, repo), acting.body(body)
+        order = order_in(text)
         if sticky and not _STICKY.fullmatch(sticky):
             raise InvalidInput("sticky: a name has lower-case letters, digits and dashes.")
         issue = await self._client.get(f"{where}/issues/{number}")
@@ -78,8 +80,8 @@ class Talking:
         return Plan(
             f"{what} on {where[7:]}#{number}: {line(issue.get('title'), 100)}",
             (),
-            Risk.SAFE,
-            "\n".join(quoted(text, 20_000)),
+            Risk.RISKY if order else Risk.SAFE,
+            "\n".join([*caution(order), *ours(text)]),
             {"where": where, "number": number, "body": text, "sticky": sticky, "replaces": old["id"] if old else 0},
         )
 
@@ -133,13 +135,14 @@ class Talking:
         pull = await at_head(self._client, where, number, head_sha)
         if verdict != "comment" and (pull.get("user") or {}).get("login") == await self._client.login():
             raise InvalidInput("The pull request is ours: GitHub lets nobody judge their own.", hint="Use comment_put.")
-        preview = [*quoted(text, 20_000)]
+        order = order_in(text, *(str(one["body"]) for one in inline))
+        preview = [*caution(order), *ours(text)]
         for one in inline:
-            preview += [f"at {line(one['path'])}:{one['line']}", *quoted(str(one["body"]), 10_000)]
+            preview += [f"at {line(one['path'], 300)}:{one['line']}", *ours(str(one["body"]))]
         return Plan(
             f"Review {where[7:]}#{number} ({verdict.replace('_', ' ')}): {line(pull.get('title'), 100)}",
             (),
-            Risk.SAFE if verdict == "comment" else Risk.RISKY,
+            Risk.SAFE if verdict == "comment" and not order else Risk.RISKY,
             "\n".join(preview),
             {
                 "where": where,
@@ -188,14 +191,15 @@ class Talking:
         """Open an issue."""
         where, text, named = allowed(self._client, repo), acting.body(body), acting.title(title)
         chosen = [line(label, 50) for label in labels or ()]
+        order = order_in(named, text)
         for other in (await self._client.all(f"{where}/issues", state="open", most=300)).items:
             if not other.get("pull_request") and line(other.get("title"), 256).casefold() == named.casefold():
                 raise Conflict(f"#{other['number']} has this title and is open.", hint="Comment on it instead.")
         return Plan(
             f"Open an issue in {where[7:]}: {named}",
             (),
-            Risk.SAFE,
-            "\n".join([*([f"labels: {', '.join(chosen)}"] if chosen else []), *quoted(text, 20_000)]),
+            Risk.RISKY if order else Risk.SAFE,
+            "\n".join([*caution(order), *([f"labels: {', '.join(chosen)}"] if chosen else []), *ours(text)]),
             {"where": where, "title": named, "body": text, "labels": chosen},
         )
 

@@ -364,3 +364,91 @@ def test_a_merge_is_checked_file_by_file_as_a_commit_is() -> None:
     with pytest.raises(PermissionDenied):
         Limits().check(Merge("main", (FileChange("README.md", FileKind.DELETED),)))
     Limits().check(Merge("main", (FileChange(RELEASE),)))
+
+
+ORDERS = [
+    "/merge", "Looks good.\n  /approve", "> - /lgtm cancel", "**/test all**", "@dependabot merge", "cc @mergifyio queue",
+    "bors r+", "atlantis apply -p prod", "Fine.\nBors: try", "- [x] rebase this", "1. [X] approve", "Hi <!-- @bot merge -->",
+    "Rebase!", "recheck", "OK to test", "LGTM", "I have read the CLA Document and I hereby sign the CLA", "@ copilot fix it",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ORDERS)
+async def test_attack_an_order_to_a_bot_in_our_words_is_a_persons_to_give(stage: Stage, order: str) -> None:
+    stage.git.commit_files("fix/x", {RELEASE: NEW}, "Fix", US.person, start="main")
+    pull = stage.bump()
+    head = stage.git.branches()[pull.head]
+    for tool, call in (
+        ("comment_put", {"number": 1, "body": order}),
+        ("pull_review", {"number": 1, "verdict": "comment", "body": order, "head_sha": head}),
+        ("issue_create", {"title": "Disk fills", "body": order}),
+        ("pull_create", {"branch": "fix/x", "title": "Fix it", "body": order}),
+        ("commit_files", {"branch": "fix/y", "message": f"Bump\n\n{order}", "files": [edit()]}),
+    ):
+        plan = (await stage.plan(tool, **call)).plan
+        assert plan.risk is Risk.RISKY, tool
+        assert plan.preview.startswith("CAUTION: a bot may take this for an order: ")
+        assert all(row.strip() in plan.preview for row in order.split("\n"))  # Nothing of it is hidden.
+
+
+async def test_attack_an_order_on_a_line_of_the_diff_counts_too(stage: Stage) -> None:
+    from mcp_servers.github.actions.talking import LineComment
+
+    pull = stage.bump()
+    head = stage.git.branches()[pull.head]
+    lines = [LineComment(path=RELEASE, line=3, body="@dependabot merge")]
+    act = await stage.plan("pull_review", number=1, verdict="comment", body="Fine", head_sha=head, comments=lines)
+    assert act.plan.risk is Risk.RISKY
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ghcr.io/x/y@sha256:0123 is newer.", "Mail me: a@b.example", "It is in kubernetes/apps/media.", "50 % done, and/or not",
+     "- [ ] to do", "See https://x.example/merge"],
+)  # fmt: skip
+async def test_plain_words_are_no_order(stage: Stage, text: str) -> None:
+    stage.bump()
+    assert (await stage.plan("comment_put", number=1, body=text)).plan.risk is Risk.SAFE
+
+
+@pytest.mark.parametrize("words", ["Bump [skip ci]", "Bump\n\nskip-checks: true", "[No CI] Bump", "x\n\n***NO_CI***"])
+async def test_attack_a_commit_that_no_check_runs_for_is_a_persons(stage: Stage, words: str) -> None:
+    act = await stage.plan("commit_files", branch="fix/y", message=words, files=[edit()])
+    assert act.plan.risk is Risk.RISKY and "CAUTION: no check runs with this: " in act.plan.preview
+
+
+async def test_attack_a_strangers_commit_does_not_become_a_branch_of_ours(stage: Stage) -> None:
+    old = stage.git.branches()["main"]
+    stage.git.commit_files("main", {"kubernetes/apps/x.yaml": "a: 1\n"}, "Add x", OWNER.person)
+    pull = stage.bump()
+    for start in (stage.git.branches()[pull.head], pull.head):
+        error = await stage.refused("branch_create", branch="fix/new", start=start)
+        assert isinstance(error, PermissionDenied) and error.rule == "github.start"
+    await (await stage.plan("branch_create", branch="fix/new", start=old)).whole()
+    assert stage.git.branches()["fix/new"] == old
+
+
+async def test_attack_a_pull_request_of_others_commits_is_a_persons(stage: Stage) -> None:
+    stage.git.commit_files("fix/x", {RELEASE: NEW}, "Fix", RENOVATE.person, start="main")
+    act = await stage.plan("pull_create", branch="fix/x", title="Fix it", body="Because.")
+    assert act.plan.risk is Risk.RISKY and act.plan.preview.startswith("CAUTION: it has commits by")
+
+
+async def test_attack_nothing_of_a_merge_is_out_of_sight(stage: Stage) -> None:
+    long = VALUES + "".join(f"line{n}: {n}\n" for n in range(200)) + "evil: true\n" + "hidden: \u202etrue\n"
+    pull = stage.bump(files={RELEASE: long})
+    preview = (await stage.plan("pull_merge", number=1, head_sha=stage.git.branches()[pull.head])).plan.preview
+    assert "+evil: true" in preview and "+line199" in preview and "\\u202etrue" in preview
+
+
+async def test_attack_what_github_shows_no_patch_of_is_not_merged(stage: Stage) -> None:
+    pull = stage.bump(files={"kubernetes/apps/media/jellyfin/app/blob.yaml": b"\x00\x01\x02"})
+    error = await stage.refused("pull_merge", number=1, head_sha=stage.git.branches()[pull.head])
+    assert isinstance(error, LimitExceeded) and "shows no patch" in str(error)
+
+
+async def test_attack_a_file_that_is_made_to_run_is_said_so(stage: Stage) -> None:
+    path = "kubernetes/apps/media/jellyfin/app/run.sh"
+    sha = _odd(stage, "100755", path, stage.git.put_blob(b"#!/bin/sh\n"))
+    preview = (await stage.plan("pull_merge", number=1, head_sha=sha)).plan.preview
+    assert f"mode of {path}: 100755" in preview
