@@ -194,6 +194,7 @@ class Gate:
     async def _act(self, attempt: Attempt, action: Action, declared: Risk, planner: Planner, asked: Asked) -> Answer:
         call = digest([attempt.tool, attempt.arguments])
         proposal: Proposal | None = None
+        asked_as = ""
         if asked.proposal:
             proposal = await self._carried(asked.proposal, attempt)
         elif attempt.given:
@@ -235,7 +236,7 @@ class Gate:
         if proposal is not None:
             return await self._execute(attempt, action, plan, decision, call, proposal)
         if decision.outcome is risks.Outcome.NEEDS_APPROVAL:
-            return await self._ask(attempt, action, declared, planner, plan, decision, call, asked)
+            return await self._ask(attempt, action, declared, planner, plan, decision, call, asked, asked_as)
         return await self._execute(attempt, action, plan, decision, call, None)
 
     async def _before(
@@ -316,8 +317,10 @@ class Gate:
         decision: Decision,
         call: str,
         asked: Asked,
+        asked_as: str,
     ) -> Answer:
-        """Asks whoever calls, where that is a person who can be shown a question; else leaves a proposal."""
+        """Asks whoever calls, where that is a person who can be shown a question; else leaves a proposal. `asked_as` is
+        the question that the caller's key stood for before."""
         if asked.person is None or not attempt.principal.is_direct_person or not may_answer(attempt.principal):
             return await self._propose(attempt, plan, decision, asked)
         proposal = self._proposal(attempt, plan, decision, asked)
@@ -346,9 +349,13 @@ class Gate:
             raise PermissionDenied(
                 "The world has changed since you were asked.", hint="Ask for it again.", rule="approval.stale"
             )
-        if attempt.given:
-            # It is done under the id of the question; whoever repeats the call with the same key finds it there.
-            await self.proposals.remember(attempt.given, proposal.id)
+        # It is done under the id of the question; whoever repeats the call with the same key finds it there. Of several
+        # that were asked for one key, one does it.
+        if attempt.given and not await self.proposals.claim(attempt.given, proposal.id, asked_as):
+            other = await self.proposals.keyed(attempt.given)
+            if (known := await self._before(other, attempt, action, call, asked)) is not None:
+                return Answer(_told(known), known)
+            raise Conflict("The same call was answered elsewhere at this moment.", hint="Ask for it again.")
         attempt = replace(attempt, key=proposal.id)
         return await self._execute(attempt, action, fresh, decision, call, None)
 

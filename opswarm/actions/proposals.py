@@ -209,6 +209,16 @@ class Proposals:
             {"server": self._server, "key": key, "id": id, "now": self._clock()},
         )
 
+    async def claim(self, key: str, id: str, was: str) -> bool:
+        """The same as `remember`, where the key still stands for `was` ("": nothing). Of several one wins."""
+        rows = await self._database.rows(
+            "INSERT INTO proposal_keys (server, id, proposal, made_at) VALUES (:server, :key, :id, :now)"
+            " ON CONFLICT (server, id) DO UPDATE SET proposal = excluded.proposal, made_at = excluded.made_at"
+            " WHERE proposal_keys.proposal IN (:was, :id) RETURNING proposal",
+            {"server": self._server, "key": key, "id": id, "was": was, "now": self._clock()},
+        )
+        return bool(rows)
+
     async def approved(self, tool: str, arguments: Mapping[str, Any], principal: Principal) -> Proposal | None:
         """The newest approved one, not used yet, for the same call of the same caller in the same task."""
         found = await self._same(tool, arguments, principal)

@@ -18,7 +18,7 @@ from opswarm.actions.proposals import Proposal
 from opswarm.errors import InvalidInput, PermissionDenied
 from opswarm.guard.principal import Kind, Principal
 from opswarm.guard.standing import is_operator
-from opswarm.guard.tokens import AUDIENCE_PERSON, AUDIENCE_TOOLS, Verifier
+from opswarm.guard.tokens import AUDIENCE_PERSON, Verifier, actions_audience
 from opswarm.service import bearer_token, read_json
 
 ORCHESTRATOR = Principal(kind=Kind.SERVICE, subject="service:orchestrator")
@@ -43,9 +43,9 @@ class ActionRoutes:
             Route("/actions/audit", self._audit, methods=["GET"]),
         ]
 
-    def _caller(self, request: Request) -> Principal:
-        token = bearer_token(request.headers)
-        return self._verifier.verify(token, (AUDIENCE_TOOLS, AUDIENCE_PERSON)).principal
+    def _caller(self, request: Request, *others: str) -> Principal:
+        audiences = (actions_audience(self._gate.server), *others)
+        return self._verifier.verify(bearer_token(request.headers), audiences).principal
 
     def _orchestrator(self, request: Request) -> None:
         if self._caller(request) != ORCHESTRATOR:
@@ -70,7 +70,7 @@ class ActionRoutes:
         return JSONResponse(_wire(await self._gate.answer(str(request.path_params["id"])[:64], grant)))
 
     async def _audit(self, request: Request) -> Response:
-        caller = self._caller(request)
+        caller = self._caller(request, AUDIENCE_PERSON)
         if caller != ORCHESTRATOR and not (caller.is_direct_person and is_operator(caller)):
             raise PermissionDenied("The audit is for operators.", hint="A token with the role operator would do.")
         query = request.query_params

@@ -55,6 +55,14 @@ def turn_audience(agent: str) -> str:
     return f"turn:{agent}"
 
 
+def actions_audience(server: str) -> str:
+    """The audience of the token with which the orchestrator reads and answers the proposals of a tool server.
+
+    Nothing else takes it, so that one that was broken into gets no key to the tools, or to another server.
+    """
+    return f"actions:{server}"
+
+
 def grant_audience(server: str) -> str:
     """The audience of a grant that the tool server `server` accepts."""
     return f"grant:{server}"

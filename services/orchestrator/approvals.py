@@ -30,7 +30,7 @@ from opswarm.errors import (
 )
 from opswarm.guard.principal import Kind, Principal
 from opswarm.guard.redaction import redact_value
-from opswarm.guard.tokens import AUDIENCE_TOOLS, SigningKey, Verifier
+from opswarm.guard.tokens import AUDIENCE_TOOLS, SigningKey, Verifier, actions_audience
 from opswarm.guard.untrusted import cap_bytes, clean
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class Approvals:
         *,
         query: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        token = self._key.mint(ORCHESTRATOR, [AUDIENCE_TOOLS], seconds=_TOKEN_SECONDS)
+        token = self._key.mint(ORCHESTRATOR, [actions_audience(server)], seconds=_TOKEN_SECONDS)
         url = f"{self._servers[server].rstrip('/')}/actions{path}"
         try:
             response = await self._http.request(

@@ -267,7 +267,7 @@ def _whole(file: Any) -> list[str]:
     unseen = int(file.get("changes") or 0) or (status not in ("removed", "renamed") and file.get("sha") != _EMPTY)
     if patch is None and unseen:
         raise LimitExceeded(
-            f"GitHub shows no patch of {line(file.get('filename'), 300)}: it is binary or too large for anybody to judge.",
+            f"GitHub shows no patch of {line(file.get('filename'), 300)}: it is binary or too large to be judged.",
             hint="Merge it on GitHub's page, after a look.",
         )
     rows = str(patch).split("\n") if patch is not None else ()

@@ -367,9 +367,11 @@ def test_a_merge_is_checked_file_by_file_as_a_commit_is() -> None:
 
 
 ORDERS = [
-    "/merge", "Looks good.\n  /approve", "> - /lgtm cancel", "**/test all**", "@dependabot merge", "cc @mergifyio queue",
-    "bors r+", "atlantis apply -p prod", "Fine.\nBors: try", "- [x] rebase this", "1. [X] approve", "Hi <!-- @bot merge -->",
-    "Rebase!", "recheck", "OK to test", "LGTM", "I have read the CLA Document and I hereby sign the CLA", "@ copilot fix it",
+    "/merge", "Looks good.\n  /approve", "> - /lgtm cancel",
+    "**/test all**", "@dependabot merge", "cc @mergifyio queue",
+    "bors r+", "atlantis apply -p prod", "Fine.\nBors: try", "- [x] rebase this", "1. [X] approve", "Rebase!",
+    "recheck", "OK to test", "LGTM", "I have read the CLA Document and I hereby sign the CLA", "@ copilot fix it",
+    "<!-- @x y -->",
 ]  # fmt: skip
 
 
@@ -403,8 +405,8 @@ async def test_attack_an_order_on_a_line_of_the_diff_counts_too(stage: Stage) ->
 
 @pytest.mark.parametrize(
     "text",
-    ["ghcr.io/x/y@sha256:0123 is newer.", "Mail me: a@b.example", "It is in kubernetes/apps/media.", "50 % done, and/or not",
-     "- [ ] to do", "See https://x.example/merge"],
+    ["ghcr.io/x/y@sha256:0123 is newer.", "Mail me: a@b.example", "It is in kubernetes/apps/media.",
+     "50 % done, or not", "- [ ] to do", "See https://x.example/merge"],
 )  # fmt: skip
 async def test_plain_words_are_no_order(stage: Stage, text: str) -> None:
     stage.bump()

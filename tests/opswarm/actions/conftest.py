@@ -16,7 +16,7 @@ from opswarm.agent.turn import ToolResult
 from opswarm.guard.exchange import Exchange
 from opswarm.guard.keys import signing_key, verifier
 from opswarm.guard.principal import Kind, Principal, Role
-from opswarm.guard.tokens import AUDIENCE_PERSON, AUDIENCE_TOOLS
+from opswarm.guard.tokens import AUDIENCE_PERSON, actions_audience
 from opswarm.mcp.client import ToolServerClient, bearer
 from opswarm.mcp.serving import http_service
 from opswarm.settings import Settings
@@ -56,8 +56,16 @@ class House:
         bearer.set(lambda: token)
         return await self.client.call("lamp_switch", arguments, read_only=False, **how)
 
-    async def ask(self, method: str, path: str, *, who: Principal = ORCHESTRATOR, **how: Any) -> httpx.Response:
-        token = signing_key(self.settings).mint(who, [AUDIENCE_TOOLS], seconds=60)
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        who: Principal = ORCHESTRATOR,
+        audience: str = actions_audience("lamps"),
+        **how: Any,
+    ) -> httpx.Response:
+        token = signing_key(self.settings).mint(who, [audience], seconds=60)
         headers = {"Authorization": f"Bearer {token}"}
         return await self.http.request(method, f"{self.url}/actions{path}", headers=headers, **how)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import ElicitResult
 
+from opswarm.mcp.meta import KEY
 from tests.opswarm.actions.conftest import ANN, EVE, House, house
 
 ERAS = pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -88,6 +90,36 @@ async def test_a_world_that_changes_while_the_person_reads_is_left_alone(tmp_pat
     else:
         # The call is made anew with the answer to a question that is not the one any more: it is asked again.
         assert all("->" in seen for seen in person.seen) and len(person.seen) >= 2
+
+
+class Late(Person):
+    """Answers once it was asked twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice = asyncio.Event()
+
+    async def __call__(self, context: Any, params: Any) -> ElicitResult:
+        self.seen.append(params.message)
+        if len(self.seen) == 2:
+            self.twice.set()
+        await asyncio.wait_for(self.twice.wait(), 20)
+        return ElicitResult.model_validate(self.result)
+
+
+@ERAS
+async def test_attack_one_key_that_two_questions_are_asked_for_is_done_once(tmp_path: Path, mode: str) -> None:
+    meta: Any = {KEY: "once"}
+    person = Late()
+    async with house(tmp_path) as at, desktop(at, mode, person, at.token(ANN)) as app:
+
+        async def call() -> Any:
+            return await app.call_tool("lamp_switch", {"name": "hall", "on": False}, meta=meta)
+
+        answers = [*await asyncio.gather(call(), call()), await call()]
+    assert at.lamps.effects == 1 and len(person.seen) == 2
+    assert "It was switched." in text(answers[2])
+    assert any("It was switched." in text(one) for one in answers[:2])
 
 
 @ERAS

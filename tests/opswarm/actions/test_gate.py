@@ -9,10 +9,12 @@ import httpx
 import pytest
 
 from opswarm.actions import grants
-from opswarm.errors import PermissionDenied
-from opswarm.guard.keys import signing_key
+from opswarm.actions.routes import ORCHESTRATOR
+from opswarm.errors import PermissionDenied, Unauthenticated
+from opswarm.guard.keys import signing_key, verifier
 from opswarm.guard.principal import Kind, Principal, Role
-from opswarm.guard.tokens import SigningKey
+from opswarm.guard.tokens import AUDIENCE_PERSON, AUDIENCE_TOOLS, SigningKey, actions_audience
+from opswarm.mcp.client import bearer
 from tests.opswarm.actions.conftest import ANN, BOB, EVE, House, house
 from tests.support.lamps import Lamps
 
@@ -222,6 +224,20 @@ async def test_attack_only_the_orchestrator_reads_and_answers_proposals(tmp_path
             assert answer.status_code == 403
         naked = await at.http.get(f"{at.url}/actions/proposals")
     assert naked.status_code == 401
+
+
+async def test_attack_what_the_orchestrator_asks_one_tool_server_with_opens_no_other_door(tmp_path: Path) -> None:
+    async with house(tmp_path) as at:
+        await at.switch("hall")
+        for audience in (actions_audience("kubernetes"), AUDIENCE_TOOLS, AUDIENCE_PERSON):
+            assert (await at.ask("GET", "/proposals", audience=audience)).status_code == 401
+        theirs = signing_key(at.settings).mint(ORCHESTRATOR, [actions_audience("lamps")], seconds=60)
+        with pytest.raises(Unauthenticated):
+            verifier(at.settings).verify(theirs, (AUDIENCE_TOOLS, AUDIENCE_PERSON))  # The door of the tools.
+        bearer.set(lambda: theirs)
+        with pytest.raises(Unauthenticated):
+            await at.client.call("lamp_switch", {"name": "desk", "on": True}, read_only=False)
+    assert at.lamps.effects == 0
 
 
 async def test_nothing_in_a_protected_namespace_and_a_role_less_person_does_nothing(tmp_path: Path) -> None:
