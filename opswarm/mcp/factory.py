@@ -29,7 +29,6 @@ from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.context import ServerMiddleware
-from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.resources import Resource
 from mcp.server.mcpserver.tools import Tool
@@ -123,7 +122,7 @@ class _GatedTool(Tool):
                 call = Call(self.name, arguments, Risk.READ)
                 decide(self.policy(), call, principals.current(), time.time()).raise_for_denial()
             with anyio.fail_after(seconds):
-                if not _wants_progress(context):
+                if not progress.wanted(context.request_context):
                     return await super().run(arguments, context, convert_result)
                 async with progress.reported(self.name, context.report_progress):
                     return await super().run(arguments, context, convert_result)
@@ -158,11 +157,6 @@ class _GatedTool(Tool):
                     f"{self.name} has no argument '{cap_bytes(name, 64)}'.{guess}",
                     hint=f"It takes: {', '.join(known) or 'nothing'}.",
                 )
-
-
-def _wants_progress(context: Context[Any, Any]) -> bool:
-    meta = context.request_context.meta
-    return meta is not None and "progress_token" in meta
 
 
 def _later(error: OpswarmError) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 from opswarm.guard.redaction import redact
 from opswarm.mcp.text import one_line
@@ -39,6 +40,11 @@ def note(text: str) -> None:
     noted = _current.get()
     if noted is not None:
         noted.text = text
+
+
+def wanted(request: Any) -> bool:
+    """Whether whoever made the request (the SDK's request context) asked for progress."""
+    return request.meta is not None and "progress_token" in request.meta
 
 
 @asynccontextmanager

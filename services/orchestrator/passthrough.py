@@ -14,6 +14,7 @@ from mcp.types import CallToolResult, TextContent
 from opswarm.errors import InvalidInput, OpswarmError, Unauthenticated
 from opswarm.guard.exchange import Exchange
 from opswarm.guard.untrusted import cap_bytes, clean
+from opswarm.mcp import progress
 from opswarm.mcp.client import PooledToolbox, ToolServerClient, bearer
 from opswarm.mcp.factory import caller
 from opswarm.mcp.toolsets import ALL, as_json, said_in
@@ -37,7 +38,11 @@ class PassThrough:
             return await self._listed(ctx, listed) if self._chosen(ctx) else listed
         name = (ctx.params or {}).get("name") if ctx.method == "tools/call" else None
         if isinstance(name, str) and name not in self._own and (chosen := self._chosen(ctx)):
-            return await self._called(name, (ctx.params or {}).get("arguments") or {}, chosen)
+            arguments = (ctx.params or {}).get("arguments") or {}
+            if not progress.wanted(ctx):
+                return await self._called(name, arguments, chosen)
+            async with progress.reported(cap_bytes(clean(name), 64), ctx.session.report_progress):
+                return await self._called(name, arguments, chosen)
         return await call_next(ctx)
 
     def _chosen(self, ctx: Any) -> Sequence[ToolServerClient]:

@@ -21,6 +21,7 @@ from starlette.routing import Mount
 from opswarm.guard import principal as principals
 from opswarm.guard.keys import mint_front, mint_person, verifier
 from opswarm.guard.principal import Role
+from opswarm.mcp import progress
 from opswarm.mcp.factory import ToolServer
 from opswarm.mcp.tools import ToolOutput, ToolSpec
 from opswarm.service import Service
@@ -165,8 +166,12 @@ async def test_without_a_token_there_is_nothing(tmp_path: Path) -> None:
                 assert (await http.post(f"{swarm.url}/mcp", json={})).status_code == 401
 
 
-async def who(name: Annotated[str, Field(description="A name.")] = "") -> ToolOutput:
+async def who(
+    name: Annotated[str, Field(description="A name.")] = "",
+    seconds: Annotated[float, Field(description="After how long.")] = 0.0,
+) -> ToolOutput:
     """Says who is asking."""
+    await asyncio.sleep(seconds)
     principal = principals.current()
     return ToolOutput(f"{name}: {principal}", {"direct": principal is not None and principal.is_direct_person})
 
@@ -199,6 +204,22 @@ async def test_tools_are_passed_through_to_who_asks_for_them(tmp_path: Path, mod
             assert result.structured_content == {"direct": False}, "nothing that came through a front is a person's own"
             wrong = await app.call_tool("who", {"nme": "x"})
             assert wrong.is_error and "Did you mean 'name'" in text(wrong)
+
+
+@ERAS
+async def test_a_long_call_that_is_passed_through_tells_that_it_is_at_work(
+    tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.1)
+    heard: list[str | None] = []
+
+    async def listen(done: float, total: float | None, message: str | None) -> None:
+        heard.append(message)
+
+    async with passing(tmp_path) as swarm, desktop(swarm, mode, "?toolsets=kubernetes") as app:
+        result = await app.call_tool("who", {"name": "x", "seconds": 1}, progress_callback=listen)
+    assert "x: agent:orchestrator" in text(result)
+    assert len(heard) >= 3 and str(heard[0]).startswith("who: ")
 
 
 async def test_a_tool_server_that_is_down_is_told_and_the_agents_are_still_there(tmp_path: Path) -> None:
