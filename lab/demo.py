@@ -23,7 +23,10 @@ _GITOPS = (
     "flux-dependency", "flux-release-exhausted", "flux-sops-key", "flux-build-failed", "flux-source-auth",
     "flux-forgotten", "certificate-failed", "dns-broken", "volsync-locked", "disk-full",
 )  # fmt: skip
-_NOTHING_WRONG = ("healthy-finished-job", "healthy-scaled-to-zero", "healthy-suspended-cronjob")
+_NOTHING_WRONG = (
+    "healthy-finished-job", "healthy-scaled-to-zero", "healthy-suspended-cronjob", "healthy-watchdog",
+    "healthy-forbidden-order",
+)  # fmt: skip
 _SECONDS = 90
 
 
