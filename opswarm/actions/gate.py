@@ -37,7 +37,7 @@ from opswarm.guard.decision import Call, Decision, decide
 from opswarm.guard.policy import Policy
 from opswarm.guard.principal import Kind, Principal
 from opswarm.guard.rates import RateLimits
-from opswarm.guard.redaction import redact
+from opswarm.guard.redaction import hides_much, redact
 from opswarm.guard.risk import Risk
 from opswarm.guard.untrusted import cap_bytes, clean
 
@@ -449,7 +449,14 @@ async def _shown(planner: Planner) -> Plan:
     except Exception as error:  # The tool's boundary: an attempt that breaks is told to the audit like any other.
         log.exception("planning broke")
         raise OpswarmError("What this would do could not be worked out: the tool broke inside.") from error
-    return replace(plan, summary=redact(clean(plan.summary)), preview=redact(clean(plan.preview)))
+    summary, preview = clean(plan.summary), clean(plan.preview)
+    if hides_much(preview) or hides_much(summary):
+        raise PermissionDenied(
+            "It holds what looks like a private key, that nobody is shown, so nobody can judge it.",
+            hint="Keep keys out of it: put them into a Secret, and refer to that.",
+            rule="approval.preview",
+        )
+    return replace(plan, summary=redact(summary), preview=redact(preview))
 
 
 def _unsettled(decision: Decision, why: str) -> Decision:

@@ -211,6 +211,20 @@ async def test_attack_whoever_writes_approved_into_the_database_approves_nothing
     assert at.lamps.effects == 0
 
 
+async def test_attack_nothing_is_hidden_from_who_says_yes_by_the_look_of_a_key(tmp_path: Path) -> None:
+    body = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj"
+    async with house(tmp_path) as at:
+        at.lamps.note = f"-----BEGIN PRIVATE KEY-----\n{body}\npoweroff\nand: more"
+        hidden = await at.switch("hall", on=False)
+        dry = await at.call({"name": "hall", "on": False, "dry_run": True})
+        at.lamps.note = "postgres://user:geheim-1@db"
+        shown = await at.switch("hall", on=False)
+        assert shown.approval is not None
+        preview = shown.approval.preview
+    assert not hidden.ok and hidden.approval is None and "nobody can judge it" in hidden.text
+    assert not dry.ok and "geheim" not in preview and "@db" in preview  # A word is masked, and its place is seen.
+
+
 async def test_attack_only_the_orchestrator_reads_and_answers_proposals(tmp_path: Path) -> None:
     impostors = [ANN, BOB, Principal(kind=Kind.AGENT, subject="agent:devops")]
     impostors += [Principal(kind=Kind.SERVICE, subject="service:orchestrator", actors=("agent:devops",))]
