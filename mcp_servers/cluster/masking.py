@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -55,6 +55,23 @@ def shown(item: Mapping[str, Any]) -> dict[str, Any]:
         copy["items"] = [shown({**i, "kind": "Secret"} if secret else i) for i in copy["items"]]
     _mask_env(copy)
     return copy
+
+
+def hidden(item: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """What `shown` hides of an object beside a Secret's data: the name of each value, and the value."""
+    item = {key: value for key, value in item.items() if key not in ("data", "stringData")}
+    return set(_hidden(item, shown(item), ""))
+
+
+def _hidden(raw: Any, seen: Any, name: str) -> Iterator[tuple[str, str]]:
+    if seen == MASK and raw != MASK:
+        yield name, json.dumps(raw)
+    elif isinstance(seen, dict):
+        for key in seen:
+            yield from _hidden(raw[key], seen[key], str(raw.get("name", key)) if key == "value" else key)
+    elif isinstance(seen, list):
+        for one, other in zip(raw, seen, strict=True):
+            yield from _hidden(one, other, name)
 
 
 def _mask_annotations(item: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:

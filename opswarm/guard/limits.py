@@ -90,7 +90,7 @@ class Limits:
 
     def target(self, target: Target) -> Target:
         check_target(target, self.namespaces, self.objects)
-        if target.verb == Verb.SCALE:
+        if target.verb == Verb.SCALE or target.replicas is not None:
             self._scaling(target)
         return target
 

@@ -13,6 +13,7 @@ from pydantic import Field
 from mcp_servers.cluster.access import Right, require
 from mcp_servers.cluster.answers import Broke, Refused
 from mcp_servers.cluster.connection import APPLY
+from mcp_servers.cluster.masking import hidden
 from mcp_servers.cluster.objects import APPLIED_KEY, MANAGER, Found, Objects, changed, probe, said
 from mcp_servers.cluster.ownership import owner_of, source_of
 from mcp_servers.cluster.resources import Resource, is_built_in
@@ -65,6 +66,7 @@ class Applying:
         result = Found(resource, await self._apply(path, body, str(target), dry=True))
         await self._refuse_kept(result)
         warnings, lines = _warnings(live, result), _lines(live, result)
+        _refuse_hidden(live, result)
         changes = diff(live.obj if live else {}, result.obj, ("live", "applied"))
         if live is not None and not changes:
             raise InvalidInput(f"{live} is already as the manifest says.")
@@ -74,9 +76,9 @@ class Applying:
             "path": path, "object": str(result), "uid": live.uid if live else "", "key_before": before,
             "kind": resource.kind, "group": resource.group, "namespace": target.namespace, "name": target.name,
         }  # fmt: skip
-        touched = replace(target, privileged=bool(warnings))
+        touches = _scaled(replace(target, privileged=bool(warnings)), live, result)
         shown = "\n".join([*warnings, *lines, *([""] if warnings or lines else []), changes])
-        return Plan(what, (touched,), Risk.RISKY, shown, state)
+        return Plan(what, touches, Risk.RISKY, shown, state)
 
     async def _target(self, given: Manifest, namespace: str) -> tuple[Resource, Target]:
         """What the manifest is about. Raises `InvalidInput`, `NotFound`, and `PermissionDenied` for what may not be."""
@@ -216,6 +218,27 @@ def _warnings(live: Found | None, result: Found) -> list[str]:
     if given := secrets(result.obj):
         lines.append(f"WARNING: What it runs reads Secrets: {', '.join(said(one) for one in given)}.")
     return lines
+
+
+def _refuse_hidden(live: Found | None, result: Found) -> None:
+    """Raises `InvalidInput` for a new value that could not be shown to who is asked."""
+    new = hidden(result.obj) - (hidden(live.obj) if live else set())
+    if new:
+        names = ", ".join(sorted({said(name) for name, _ in new}))
+        raise InvalidInput(
+            f"{names}: by its name this is a secret, whose value nobody is shown, so nobody can judge it.",
+            hint="Put it into a Secret, and refer to that (valueFrom.secretKeyRef).",
+        )
+
+
+def _scaled(target: Target, live: Found | None, result: Found) -> tuple[Target, ...]:
+    """The target, with each number of replicas that it sets, for the bounds of scaling."""
+    touches = []
+    for field in ("replicas", "minReplicas", "maxReplicas"):
+        wanted, current = result.spec.get(field), live.spec.get(field) if live else None
+        if isinstance(wanted, int) and wanted != current:
+            touches.append(replace(target, replicas=wanted, current=wanted if current is None else current))
+    return tuple(touches) or (target,)
 
 
 def _lines(live: Found | None, result: Found) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -20,12 +21,14 @@ from mcp_servers.cluster.objects import (
     look_at,
     patch,
     probe,
+    said,
     written,
 )
 from mcp_servers.cluster.ownership import owner_of
 from mcp_servers.cluster.resources import Resource
 from mcp_servers.cluster.waiting import Time
 from mcp_servers.kubernetes.actions.diffs import diff
+from mcp_servers.kubernetes.actions.privileges import gained
 from mcp_servers.kubernetes.actions.workloads import ROLLED, of_kind, rolled_out
 from mcp_servers.kubernetes.rollouts import is_owned, number
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
@@ -92,7 +95,9 @@ class Rollouts:
         if not changes:
             raise InvalidInput(f"{found} is already as in revision {revision}.")
         owner = owner_of(found)
-        lines = [owner.puts_back("the template")] if owner else []
+        rights = gained(found.obj, {**found.obj, "spec": {**found.spec, "template": template}})
+        lines = [f"WARNING: {said(one)}" for one in rights]
+        lines += [owner.puts_back("the template")] if owner else []
         if found.resource.kind == "StatefulSet" and found.spec.get("podManagementPolicy") != "Parallel":
             lines.append("A pod that does not start holds it up all the same, until it is deleted.")
         lines += [""] if lines else []
@@ -102,7 +107,7 @@ class Rollouts:
         )  # fmt: skip
         return Plan(
             f"Roll {found} back to revision {revision}.",
-            (found.target(Verb.UNDO),),
+            (replace(found.target(Verb.UNDO), privileged=bool(rights)),),
             Risk.RISKY,
             "\n".join([*lines, changes]),
             state,

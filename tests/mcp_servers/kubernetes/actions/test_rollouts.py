@@ -110,6 +110,22 @@ async def test_an_undo_shows_the_difference_and_brings_the_old_template_back(sta
     assert "pod-template-hash" not in found["spec"]["template"]["metadata"]["labels"]
 
 
+async def test_attack_an_undo_that_brings_rights_back_is_told_and_never_done_alone(stage: Stage) -> None:
+    old = {"hostNetwork": True, "serviceAccountName": "admin"}
+    await stage.merge(POSTGRES, {"spec": {"template": {"spec": old}}})
+    stage.run(60)
+    none: dict[str, Any] = dict.fromkeys(old)
+    await stage.merge(POSTGRES, {"spec": {"template": {"spec": none}}})
+    stage.run(60)
+    where = {"kind": "StatefulSet", "name": "postgres", "namespace": "database"}
+    act = await stage.plan("rollout_undo", **where, to_revision=2)
+    assert [getattr(touch, "privileged", None) for touch in act.plan.touches] == [True]
+    assert "WARNING: Its pods share the node's Network" in act.plan.preview
+    assert "WARNING: Its pods get the rights of the ServiceAccount admin." in act.plan.preview
+    plain = await stage.plan("rollout_undo", kind="Deployment", name="sonarr", namespace="media")
+    assert [getattr(touch, "privileged", None) for touch in plain.plan.touches] == [False]
+
+
 async def test_a_stateful_set_goes_back_to_a_numbered_revision(stage: Stage) -> None:
     await stage.merge(POSTGRES, {"spec": {"template": {"metadata": {"annotations": {"note": "new"}}}}})
     stage.run(60)
