@@ -13,7 +13,7 @@ from mcp_servers.cluster.connection import Cluster
 from mcp_servers.cluster.finding import one_line
 from mcp_servers.cluster.objects import Found, Name, Namespace, Objects, look, patch, probe
 from mcp_servers.cluster.waiting import Time, watched
-from mcp_servers.flux.actions.chosen import NEVER_RECONCILED, Choosing, target
+from mcp_servers.flux.actions.chosen import NEVER_RECONCILED, Choosing
 from mcp_servers.flux.fields import Obj, label, ref_of, text
 from mcp_servers.flux.kinds import BY_KIND
 from mcp_servers.flux.reading import Kind
@@ -68,7 +68,7 @@ class Reconciling:
         lines += ["Its failures so far are forgotten: it installs or upgrades again."] if reset else []
         return Plan(
             f"Reconcile {found}{', with its source' if sources else ''}{', its failures forgotten' if reset else ''}.",
-            (target(found, Verb.RECONCILE), *(target(one, Verb.RECONCILE) for one in sources)),
+            tuple([await self._choosing.target(one, Verb.RECONCILE) for one in (found, *sources)]),
             Risk.RISKY if reset else Risk.SAFE,
             "\n".join(lines),
             found.state(reset=reset, sources=[one.state() for one in sources]),

@@ -18,8 +18,8 @@ def _on(never: Collection[str]) -> tuple[Right, ...]:
 _LISTED = tuple(Right(kind.group, kind.plural, "list") for kind in KINDS if kind.kind in APPLIERS)
 
 RIGHTS: Mapping[str, tuple[Right, ...]] = {
-    "flux_reconcile": _on(NEVER_RECONCILED),
+    "flux_reconcile": (*_on(NEVER_RECONCILED), *_LISTED),
     "flux_suspend": (*_on(NEVER_SUSPENDED), *_LISTED),
-    "flux_resume": _on(NEVER_SUSPENDED),
+    "flux_resume": (*_on(NEVER_SUSPENDED), *_LISTED),
 }
 """By tool, all that it may ask of the API server besides discovery and reviews of its own access."""

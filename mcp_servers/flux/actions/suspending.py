@@ -8,7 +8,7 @@ from typing import Any
 from mcp_servers.cluster.objects import Found, Name, Namespace, Objects, patch, probe
 from mcp_servers.cluster.ownership import owner_of
 from mcp_servers.cluster.waiting import Time
-from mcp_servers.flux.actions.chosen import NEVER_SUSPENDED, Choosing, target
+from mcp_servers.flux.actions.chosen import NEVER_SUSPENDED, Choosing
 from mcp_servers.flux.actions.reconciling import WAIT, judged, seen, settled
 from mcp_servers.flux.fields import Obj, label
 from mcp_servers.flux.kinds import APPLIERS, BY_KIND, SOURCES
@@ -51,9 +51,8 @@ class Suspending:
             more = f", … and {len(waiting) - _NAMED} more" if len(waiting) > _NAMED else ""
             lines.append(f"For it wait: {', '.join(waiting[:_NAMED])}{more}.")
         lines += [*notes, *_put_back(found)]
-        return Plan(
-            f"Suspend {found}.", (target(found, Verb.SUSPEND),), Risk.RISKY, "\n".join(lines), found.state(suspend=True)
-        )
+        target = await self._choosing.target(found, Verb.SUSPEND)
+        return Plan(f"Suspend {found}.", (target,), Risk.RISKY, "\n".join(lines), found.state(suspend=True))
 
     async def flux_resume(self, kind: Kind, name: Name, namespace: Namespace) -> Plan:
         """Resume a suspended object: Flux applies what Git, or the chart, says by now."""
@@ -65,7 +64,7 @@ class Suspending:
         lines += _put_back(found)
         return Plan(
             f"Resume {found}.",
-            (target(found, Verb.RESUME),),
+            (await self._choosing.target(found, Verb.RESUME),),
             Risk.RISKY,
             "\n".join(filter(None, lines)),
             found.state(suspend=False),

@@ -282,8 +282,38 @@ def test_actions_are_offered_only_when_asked_for_and_all_have_rights() -> None:
     assert all(spec.toolset == "actions" and spec.function.__doc__ for spec in changing.values())
 
 
-async def test_what_could_not_be_listed_of_those_that_wait_is_said(tmp_path: Path) -> None:
+async def test_attack_a_source_of_which_it_cant_be_known_what_comes_from_it_is_left_alone(tmp_path: Path) -> None:
     rights = tuple(r for r in RIGHTS["flux_suspend"] if (r.resource, r.verb) != ("helmreleases", "list"))
     async with staged(tmp_path, rbac=granted(rights), token="agent") as stage:
-        act = await stage.plan("flux_suspend", kind="helmrepo", name="jetstack", namespace="flux-system")
-    assert "(not listed: HelmRelease: " in act.plan.preview
+        gone = await stage.refused("flux_suspend", kind="helmrepo", name="jetstack", namespace="flux-system")
+    assert isinstance(gone, PermissionDenied)
+
+
+async def test_attack_the_source_of_what_writes_to_protected_namespaces(stage: Stage) -> None:
+    jetstack = {"kind": "helmrepo", "name": "jetstack", "namespace": "flux-system"}
+    denied = await stage.refused("flux_suspend", **jetstack)
+    assert isinstance(denied, PermissionDenied) and "cert-manager" in denied.message
+    path = "/apis/source.toolkit.fluxcd.io/v1/namespaces/flux-system/helmrepositories/jetstack"
+    await stage.merge(path, {"spec": {"suspend": True}})
+    assert isinstance(await stage.refused("flux_resume", **jetstack), PermissionDenied)
+
+
+@pytest.mark.parametrize("verb", ["flux_reconcile", "flux_suspend"])
+@pytest.mark.parametrize("labelled", [True, False], ids=["the operator's", "by what it feeds"])
+async def test_attack_a_root_that_the_operator_made(stage: Stage, verb: str, labelled: bool) -> None:
+    operators = {"fluxcd.controlplane.io/name": "flux", "fluxcd.controlplane.io/namespace": "ops"}
+    assert (await stage.http.post("/api/v1/namespaces", json=NAMESPACE)).status_code == 201
+    for path, kind, labels, spec in (
+        ("kustomize.toolkit.fluxcd.io/v1/namespaces/ops/kustomizations", "Kustomization", operators,
+         {"sourceRef": {"kind": "OCIRepository", "name": "sync"}, "path": "./cluster"}),
+        ("source.toolkit.fluxcd.io/v1/namespaces/ops/ocirepositories", "OCIRepository",
+         operators if labelled else {}, {"url": "oci://x.example/y"}),
+    ):  # fmt: skip
+        body = {
+            "apiVersion": "/".join(path.split("/")[:2]), "kind": kind, "metadata": {"name": "sync", "labels": labels},
+            "spec": spec,
+        }  # fmt: skip
+        assert (await stage.http.post(f"/apis/{path}", json=body)).status_code == 201
+    for kind in ("ks", "ocirepo"):
+        denied = await stage.refused(verb, kind=kind, name="sync", namespace="ops")
+        assert isinstance(denied, PermissionDenied) and denied.rule == "limit.object.protected"
