@@ -15,8 +15,8 @@ from mcp_servers.observing.matchers import Matcher, all_match, all_parsed
 from mcp_servers.observing.times import Clock, spelt, stamp
 from mcp_servers.prometheus.alertmanager import Alert, AlertmanagerApi, Silence
 from opswarm.actions.action import Action, Done, Happened, Intent, Plan, Verification
-from opswarm.errors import Conflict, InvalidInput, NotFound
-from opswarm.guard.limits import PROTECTED_NAMESPACES
+from opswarm.errors import Conflict, InvalidInput, NotFound, PermissionDenied
+from opswarm.guard.denials import Limit
 from opswarm.guard.risk import Risk
 from opswarm.guard.targets import Target, Verb
 from opswarm.mcp.arguments import shown
@@ -36,6 +36,9 @@ WATCHDOGS = frozenset({"watchdog", "deadmansswitch", "deadmanssnitch"})
 
 _MOST_LISTED = 40
 _SETTLE_SECONDS = 2.0
+_LISTED = re.compile(r"[a-z0-9-]*(?:\|[a-z0-9-]*)*")
+"""A pattern that is no more than a list of names."""
+
 _SLUG = re.compile(r"[^a-z0-9.-]+")
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
@@ -83,12 +86,10 @@ class Silences:
                 raise Conflict(f"The silence {other.id} mutes the same, until {stamp(other.ends)}.")
         told = ", ".join(str(m) for m in chosen)
         facts = [f"Why: {why}"]
-        if not any(m.name == "namespace" and m.narrows for m in chosen):
-            facts.append("It names no namespace, so it can mute alerts of protected ones too.")
         facts += _listed(muted, "It mutes now", "It mutes nothing that fires now.")
         return Plan(
             f"Silence alerts with {told} for {spelt(seconds)}.",
-            _touches(chosen, muted),
+            _touches(chosen, _namespaces(chosen), muted),
             _risk(chosen, muted, seconds),
             "\n".join(facts),
             {"matchers": [str(m) for m in chosen], "seconds": seconds, "comment": why},
@@ -197,18 +198,28 @@ def _not_everything(matchers: Sequence[Matcher], alerts: Sequence[Alert], muted:
         raise InvalidInput(f"This would mute all of the {len(alerts)} alerts there are.", hint="Add a matcher.")
 
 
-def _touches(matchers: Sequence[Matcher], muted: Sequence[Alert]) -> tuple[Target, ...]:
-    """The alerts by namespace: those that are muted now, and those of the namespaces that the matchers name.
+def _namespaces(matchers: Sequence[Matcher]) -> frozenset[str]:
+    """The namespaces whose alerts it may ever mute, "" for alerts of none.
 
-    A silence that names no namespace can mute any; of the protected ones it counts where its pattern picks them out.
+    Raises `PermissionDenied` where that is not for certain: which are protected is the policy's, and a pattern reaches
+    what will be there tomorrow.
     """
     about = [m for m in matchers if m.name == "namespace"]
+    lists = [m.value.split("|") for m in about if m.op == "=" or (m.op == "=~" and _LISTED.fullmatch(m.value))]
+    if not lists:
+        raise PermissionDenied(
+            "It does not say for which namespaces it is, so it could mute alerts of protected ones.",
+            hint='Add namespace="media" or namespace=~"media|default"; namespace="" is for alerts of no namespace.',
+            rule=Limit.NAMESPACE_PROTECTED,
+        )
+    return frozenset(n for n in lists[0] if all(m.matches({"namespace": n}) for m in about))
+
+
+def _touches(matchers: Sequence[Matcher], spaces: frozenset[str], muted: Sequence[Alert]) -> tuple[Target, ...]:
+    """The alerts by namespace: those that are muted now, and those of the namespaces that it is for."""
     names = {m.value for m in matchers if m.name == "alertname" and m.op == "="} or {"any"}
     places = {(a.labels["namespace"], a.name) for a in muted if a.labels.get("namespace")}
-    spaces = {m.value for m in about if m.op == "=" and m.value}
-    if any(m.narrows for m in about):
-        spaces |= {n for n in PROTECTED_NAMESPACES if all(m.matches({"namespace": n}) for m in about)}
-    places |= {(space, name) for space in spaces for name in names}
+    places |= {(space, name) for space in spaces if space for name in names}
     return tuple(Target(Verb.SILENCE, "Alert", _slug(name), space) for space, name in sorted(places))
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from opswarm.actions.action import Happened
 from opswarm.errors import Conflict, NotFound, OpswarmError, PermissionDenied
+from opswarm.guard.limits import Limits
 from opswarm.guard.risk import Risk
 from tests.mcp_servers.prometheus.stage import Stage, staged
 from tests.support.acting import Act
@@ -165,7 +166,9 @@ async def test_a_silence_says_why(stage: Stage, comment: str) -> None:
     [
         ['namespace="kube-system"'], ['alertname="X"', 'namespace="flux-system"'],
         ['alertname="X"', 'namespace=~"kube-.*"'], ['alertname="X"', 'namespace=~"media|cert-manager"'],
-        ['alertname="KubePodCrashLooping"'], ['pod="coredns-1"'],
+        ['alertname="KubePodCrashLooping"'], ['pod="coredns-1"'], ['alertname="X"', 'namespace!="media"'],
+        ['alertname="X"', 'namespace!~"media"'], ['alertname="Later"'], ['alertname="X"', 'namespace=~"secret-.*"'],
+        ['alertname="X"', 'namespace=~"media|secret-ns.?"'], ['alertname="X"', 'namespace=~"media|kube-system"'],
     ],
 )  # fmt: skip
 async def test_alerts_of_protected_namespaces_are_not_muted(stage: Stage, matchers: list[str]) -> None:
@@ -176,7 +179,8 @@ async def test_alerts_of_protected_namespaces_are_not_muted(stage: Stage, matche
 @pytest.mark.parametrize(
     ("matchers", "duration", "risk"),
     [
-        (MATCHERS, "4h", Risk.SAFE), (MATCHERS, "5h", Risk.RISKY), (['alertname="Later"'], "1h", Risk.RISKY),
+        (MATCHERS, "4h", Risk.SAFE), (MATCHERS, "5h", Risk.RISKY),
+        (['alertname="Later"', 'namespace=""'], "1h", Risk.RISKY),
         (['alertname="DiskFull"', 'namespace="media"'], "1h", Risk.RISKY),
         (['namespace="media"', 'severity="warning"'], "1h", Risk.RISKY),
         (['alertname="Watchdog"', 'namespace="media"'], "1h", Risk.RISKY),
@@ -188,10 +192,15 @@ async def test_the_risk_grows_with_what_is_muted_and_for_how_long(
     assert (await create(stage, "k", matchers, duration=duration)).plan.risk is risk
 
 
-async def test_a_silence_of_no_namespace_says_what_it_may_mute(stage: Stage) -> None:
-    act = await create(stage, "k", ['alertname="Later"'])
-    assert "can mute alerts of protected ones too" in act.plan.preview
-    assert "It mutes nothing that fires now." in act.plan.preview
+async def test_a_silence_touches_each_namespace_that_it_is_for(stage: Stage) -> None:
+    act = await create(stage, "k", ['alertname="Later"', 'namespace=~"media|home"', 'namespace!="home"'])
+    assert [str(t) for t in act.plan.touches] == ["silence of Alert media/later"]
+    both = await create(stage, "k", ['alertname="Later"', 'namespace=~"media|home"'])
+    with pytest.raises(PermissionDenied, match="home"):  # One that the policy protects.
+        for touch in both.plan.touches:
+            Limits(namespaces=frozenset({"home"})).check(touch)
+    none = await create(stage, "k", ['alertname="Later"', 'namespace=""'])
+    assert none.plan.touches == () and "It mutes nothing that fires now." in none.plan.preview
 
 
 async def test_an_alertmanager_that_is_gone_is_never_a_silence_that_is_not_there(stage: Stage) -> None:

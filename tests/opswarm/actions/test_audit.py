@@ -33,6 +33,14 @@ async def record(path: Path, entries: int = 0) -> AsyncIterator[tuple[Audit, Dat
         await store.close()
 
 
+async def test_attack_an_entry_is_not_hidden_from_a_list_by_the_column_of_its_tool(tmp_path: Path) -> None:
+    async with record(tmp_path, 5) as (audit, store, _):
+        await store.write("UPDATE audit SET tool = 'other' WHERE number = 3", {})
+        assert [e.number for e in await audit.entries(tool="tool_2")] == [3]
+        assert await audit.entries(tool="other") == []
+        assert [e.number for e in await audit.entries(tool="tool_2", after=3)] == []
+
+
 async def wrong(audit: Audit, *heads: Head, key: Ed25519PrivateKey = KEY) -> list[str]:
     return faults(list(await audit.entries()), await audit.anchor(), key.public_key(), heads)
 
