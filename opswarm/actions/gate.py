@@ -43,7 +43,7 @@ from opswarm.guard.untrusted import cap_bytes, clean
 
 log = logging.getLogger(__name__)
 
-PREVIEW_BYTES = 12_000
+PREVIEW_BYTES = 24_000
 """Most of a preview that a person is shown. A longer one is refused: what is cut off could not be judged."""
 
 _KEY_BYTES = 200
@@ -373,7 +373,7 @@ class Gate:
         if len(plan.preview.encode("utf-8", errors="replace")) > PREVIEW_BYTES:
             raise PermissionDenied(
                 f"What this would change can't be shown in {PREVIEW_BYTES} bytes, so nobody can judge it.",
-                hint="Do less at a time.",
+                hint="Do less at a time, or do it yourself.",
                 rule="approval.preview",
             )
         now = self._clock()

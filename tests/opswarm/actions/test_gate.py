@@ -374,7 +374,7 @@ async def test_one_caller_cant_keep_everybody_else_out(tmp_path: Path, monkeypat
 
 
 async def test_what_cant_be_shown_whole_is_not_asked_about(tmp_path: Path) -> None:
-    async with house(tmp_path, Lamps(note="x" * 13_000)) as at:
+    async with house(tmp_path, Lamps(note="x" * 25_000)) as at:
         refused = await at.switch("hall")
     assert not refused.ok and "can't be shown" in refused.text
 
