@@ -11,22 +11,22 @@ import re
 
 from mcp_servers.github.strangers import line
 
-_LEAD = r"^[\s>*_~`#+\-]*"
+_LEAD = r"^[ \t>*_~`#+\-]*"
 _PATTERNS = (
-    re.compile(_LEAD + r"/\s*[a-z]", re.IGNORECASE | re.MULTILINE),  # Prow and most others: /merge, /approve.
+    re.compile(_LEAD + r"/[ \t]{0,9}[a-z]", re.IGNORECASE | re.MULTILINE),  # Prow and most others: /merge, /approve.
     re.compile(r"(?<![\w.+-])@\s*[a-z0-9]", re.IGNORECASE),  # Dependabot, Mergify, Copilot: @name do this.
-    re.compile(_LEAD + r"\d*[.)]?\s*\[\s*x\s*\]", re.IGNORECASE | re.MULTILINE),  # Renovate: a ticked box.
+    re.compile(_LEAD + r"\d{0,9}[.)]?[ \t]{0,9}\[\s{0,9}x\s{0,9}\]", re.IGNORECASE | re.MULTILINE),  # A ticked box.
     re.compile(r"<!--"),
     re.compile(
-        _LEAD + r"(?:bors|homu|atlantis|digger|terraform|terrateam|jenkins|mergify|dependabot|renovate|rebase!|recheck|"
-        r"retest|test this|ok to test|add to whitelist|pre-commit\.ci|run tests|r\+|lgtm\b|shipit\b|"
-        r"i have read the cla\b|i hereby sign)",
+        _LEAD + r"(?:bors\b|atlantis\b|digger\b|terrateam\b|jenkins\b|terraform (?:apply|destroy)|rebase!|recheck\b|"
+        r"retest\b|(?:please )?(?:re)?test this|ok to test|add to whitelist|pre-commit\.ci|run tests|r\+|lgtm\b|"
+        r"shipit\b|i have read the cla\b|i hereby sign)",
         re.IGNORECASE | re.MULTILINE,
     ),
 )
 _SKIPS = re.compile(
     r"\[\s*(?:skip[ -]ci|ci[ -]skip|no[ -]ci|skip[ -]actions|actions[ -]skip|skip[ -]netlify|skip[ -]checks)\s*\]"
-    r"|\*\*\*\s*NO_CI\s*\*\*\*|^\s*(?:skip|request)-checks\s*:",
+    r"|\*\*\*\s*NO_CI\s*\*\*\*|^[ \t]*(?:skip|request)-checks\s*:",
     re.IGNORECASE | re.MULTILINE,
 )
 """GitHub's words, and its trailer, in a commit's message with which no check runs."""

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab.github.state import User
+from mcp_servers.github.actions.orders import order_in, skips_checks
 from opswarm.actions.action import Happened
 from opswarm.errors import Conflict, InvalidInput, LimitExceeded, NotFound, PermissionDenied
 from opswarm.guard.limits import Limits
@@ -406,7 +408,8 @@ async def test_attack_an_order_on_a_line_of_the_diff_counts_too(stage: Stage) ->
 @pytest.mark.parametrize(
     "text",
     ["ghcr.io/x/y@sha256:0123 is newer.", "Mail me: a@b.example", "It is in kubernetes/apps/media.",
-     "50 % done, or not", "- [ ] to do", "See https://x.example/merge"],
+     "50 % done, or not", "- [ ] to do",
+     "Renovate updates jellyfin, which Dependabot would, too.", "See https://x.example/merge"],
 )  # fmt: skip
 async def test_plain_words_are_no_order(stage: Stage, text: str) -> None:
     stage.bump()
@@ -454,3 +457,10 @@ async def test_attack_a_file_that_is_made_to_run_is_said_so(stage: Stage) -> Non
     sha = _odd(stage, "100755", path, stage.git.put_blob(b"#!/bin/sh\n"))
     preview = (await stage.plan("pull_merge", number=1, head_sha=sha)).plan.preview
     assert f"mode of {path}: 100755" in preview
+
+
+def test_attack_a_text_of_blank_lines_takes_no_time() -> None:
+    began = time.monotonic()
+    for unit in ("\n", " \n", "> ", "@ ", "-\n", "[ ", " ", "[\n", "/ "):
+        assert order_in(unit * 30_000) == "" and skips_checks(unit * 30_000) == ""
+    assert time.monotonic() - began < 5
