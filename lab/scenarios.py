@@ -70,7 +70,7 @@ class Scenario:
     @property
     def is_plain(self) -> bool:
         """Whether asking what is broken in the cluster finds it."""
-        return (self.tool, self.arguments) == ("diagnose", {})
+        return self.tool in ("diagnose", "flux_diagnose") and not self.arguments
 
     def touched(self) -> set[ObjectRef]:
         """The objects that the scenario creates, patches or deletes."""
