@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json as json_
 import re
 import time
@@ -41,12 +42,12 @@ def audit(
         return
     settings = load()
     begin = time.time() - _seconds(since)
-    for name in _servers(settings, server):
-        for entry in _entries(settings, name, since=begin, tool=tool):
-            chain = entry.event.caller.split(" for ")
-            if agent and f"agent:{agent}" not in chain:
-                continue
-            typer.echo(entry.model_dump_json() if json else _line(entry))
+    records = [_entries(settings, name, since=begin, tool=tool) for name in _servers(settings, server)]
+    for entry in heapq.merge(*records, key=lambda e: e.at):
+        chain = entry.event.caller.split(" for ")
+        if agent and f"agent:{agent}" not in chain:
+            continue
+        typer.echo(entry.model_dump_json() if json else _line(entry))
 
 
 @audit_app.command()
