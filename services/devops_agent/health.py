@@ -18,10 +18,12 @@ from opswarm.models.intents import Intent, intent_of, names_in
 
 DIAGNOSE = "diagnose"
 FLUX_DIAGNOSE = "flux_diagnose"
+FLUX_LIST = "flux_list"
 FIND = "find"
 _MAX_WORDS = 4
 _MAX_OBJECTS = 2
 _SHORTEST = 3
+_MOST_PAGES = 4
 _ASKED_ABOUT = re.compile(r"\b(?:is|are|was|with|about|diagnose|does|did)\s+(?:the\s+|my\s+)?([a-z0-9][\w.-]*)")
 
 
@@ -99,18 +101,31 @@ def _words(text: str) -> list[str]:
 
 
 async def _lookup(tools: Toolbox, words: Sequence[str]) -> dict[str, _Named]:
+    if not words:
+        return {}
     offered = {s.name for s in tools.schemas}
-    found = await asyncio.gather(*(_named(tools, offered, w) for w in words))
-    return dict(zip(words, found, strict=True))
+    finding = (_asked(tools, offered, FIND, {"keyword": word, "limit": 50}) for word in words)
+    of_flux, found = await asyncio.gather(_names_of_flux(tools, offered), asyncio.gather(*finding))
+    named = {}
+    for word, rows in zip(words, found, strict=True):
+        matches = (rows.data or {}).get("matches") if rows is not None else None
+        named[word] = _Named(matches if isinstance(matches, list) else (), word in of_flux)
+    return named
 
 
-async def _named(tools: Toolbox, offered: Set[str], word: str) -> _Named:
-    rows, flux = await asyncio.gather(
-        _asked(tools, offered, FIND, {"keyword": word, "limit": 50}),
-        _asked(tools, offered, FLUX_DIAGNOSE, {"name": word, "limit": 1}),
-    )
-    matches = (rows.data or {}).get("matches") if rows is not None else None
-    return _Named(matches if isinstance(matches, list) else (), flux is not None)
+async def _names_of_flux(tools: Toolbox, offered: Set[str]) -> Set[str]:
+    """The names of Flux's objects, as far as a few pages have them."""
+    found: set[str] = set()
+    cursor = ""
+    for _ in range(_MOST_PAGES if FLUX_DIAGNOSE in offered else 0):
+        page = await _asked(tools, offered, FLUX_LIST, {"limit": 500, "cursor": cursor})
+        data = (page.data or {}) if page is not None else {}
+        items = data.get("items")
+        found |= {str(i.get("name")) for i in (items if isinstance(items, list) else ()) if isinstance(i, dict)}
+        cursor = str(data.get("cursor") or "")
+        if not cursor:
+            break
+    return found
 
 
 async def _asked(tools: Toolbox, offered: Set[str], name: str, arguments: dict[str, Any]) -> ToolResult | None:

@@ -27,7 +27,7 @@ OF_FLUX = ("sonarr", "cluster-apps", "media")
 
 
 class Cluster:
-    """A toolbox whose `find` knows a few names, and whose `flux_diagnose` those of `OF_FLUX`."""
+    """A toolbox whose `find` knows a few names, and whose `flux_list` has those of `OF_FLUX`, one a page."""
 
     def __init__(self, *tools: str, down: bool = False) -> None:
         self.down = down
@@ -36,8 +36,10 @@ class Cluster:
     async def call(self, name: str, arguments: dict[str, Any], **how: str) -> ToolResult:
         if self.down:
             raise ToolServerDown("gone")
-        if name == "flux_diagnose":
-            return ToolResult("", ok=arguments["name"] in OF_FLUX)
+        if name == "flux_list":
+            at = int(arguments["cursor"] or 0)
+            more = str(at + 1) if at + 1 < len(OF_FLUX) else ""
+            return ToolResult("", data={"items": [{"kind": "Kustomization", "name": OF_FLUX[at]}], "cursor": more})
         word = arguments["keyword"]
         return ToolResult("", data={"matches": [o for o in OBJECTS if word in o["name"]]})
 
@@ -108,7 +110,7 @@ async def test_a_lookup_that_fails_leaves_the_diagnosis_to_say_so() -> None:
     ],
 )  # fmt: skip
 async def test_flux_is_asked_about_what_is_its_own(question: str, asked: dict[str, list[dict[str, str]]]) -> None:
-    found = await looked(question, Cluster("find", "diagnose", "flux_diagnose"))
+    found = await looked(question, Cluster("find", "diagnose", "flux_diagnose", "flux_list"))
     calls: dict[str, list[dict[str, str]]] = {}
     for call in found.calls:
         calls.setdefault(call.name, []).append(call.parsed())
