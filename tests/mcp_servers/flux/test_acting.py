@@ -195,19 +195,28 @@ async def test_attack_the_root_and_what_writes_to_protected_namespaces(
     assert isinstance(await stage.refused(verb, **root), PermissionDenied)
 
 
+ROOTED = {"kustomize.toolkit.fluxcd.io/name": "home", "kustomize.toolkit.fluxcd.io/namespace": "ops"}
+OPERATED = {"fluxcd.controlplane.io/name": "flux", "fluxcd.controlplane.io/namespace": "ops"}
+
+
 @pytest.mark.parametrize("verb", ["flux_reconcile", "flux_suspend"])
-async def test_attack_a_root_under_another_name(stage: Stage, verb: str) -> None:
-    """A bootstrap that calls its objects otherwise is known by this: it comes from itself."""
-    ours = {"kustomize.toolkit.fluxcd.io/name": "home", "kustomize.toolkit.fluxcd.io/namespace": "ops"}
-    for path, kind, spec in (
-        ("kustomize.toolkit.fluxcd.io/v1/namespaces/ops/kustomizations", "Kustomization",
+@pytest.mark.parametrize(
+    ("labels", "of_source"),
+    [(ROOTED, ROOTED), (OPERATED, OPERATED), (OPERATED, {})],
+    ids=["it applies itself", "the operator's", "the operator's source by what it feeds"],
+)
+async def test_attack_a_root_under_another_name(
+    stage: Stage, verb: str, labels: dict[str, str], of_source: dict[str, str]
+) -> None:
+    assert (await stage.http.post("/api/v1/namespaces", json=NAMESPACE)).status_code == 201
+    for path, kind, marks, spec in (
+        ("kustomize.toolkit.fluxcd.io/v1/namespaces/ops/kustomizations", "Kustomization", labels,
          {"sourceRef": {"kind": "GitRepository", "name": "home"}, "path": "./cluster"}),
-        ("source.toolkit.fluxcd.io/v1/namespaces/ops/gitrepositories", "GitRepository", {"url": "https://x.example"}),
+        ("source.toolkit.fluxcd.io/v1/namespaces/ops/gitrepositories", "GitRepository", of_source,
+         {"url": "https://x.example"}),
     ):  # fmt: skip
-        if kind == "Kustomization":
-            assert (await stage.http.post("/api/v1/namespaces", json=NAMESPACE)).status_code == 201
         body = {
-            "apiVersion": "/".join(path.split("/")[:2]), "kind": kind, "metadata": {"name": "home", "labels": ours},
+            "apiVersion": "/".join(path.split("/")[:2]), "kind": kind, "metadata": {"name": "home", "labels": marks},
             "spec": spec,
         }  # fmt: skip
         assert (await stage.http.post(f"/apis/{path}", json=body)).status_code == 201
@@ -296,24 +305,3 @@ async def test_attack_the_source_of_what_writes_to_protected_namespaces(stage: S
     path = "/apis/source.toolkit.fluxcd.io/v1/namespaces/flux-system/helmrepositories/jetstack"
     await stage.merge(path, {"spec": {"suspend": True}})
     assert isinstance(await stage.refused("flux_resume", **jetstack), PermissionDenied)
-
-
-@pytest.mark.parametrize("verb", ["flux_reconcile", "flux_suspend"])
-@pytest.mark.parametrize("labelled", [True, False], ids=["the operator's", "by what it feeds"])
-async def test_attack_a_root_that_the_operator_made(stage: Stage, verb: str, labelled: bool) -> None:
-    operators = {"fluxcd.controlplane.io/name": "flux", "fluxcd.controlplane.io/namespace": "ops"}
-    assert (await stage.http.post("/api/v1/namespaces", json=NAMESPACE)).status_code == 201
-    for path, kind, labels, spec in (
-        ("kustomize.toolkit.fluxcd.io/v1/namespaces/ops/kustomizations", "Kustomization", operators,
-         {"sourceRef": {"kind": "OCIRepository", "name": "sync"}, "path": "./cluster"}),
-        ("source.toolkit.fluxcd.io/v1/namespaces/ops/ocirepositories", "OCIRepository",
-         operators if labelled else {}, {"url": "oci://x.example/y"}),
-    ):  # fmt: skip
-        body = {
-            "apiVersion": "/".join(path.split("/")[:2]), "kind": kind, "metadata": {"name": "sync", "labels": labels},
-            "spec": spec,
-        }  # fmt: skip
-        assert (await stage.http.post(f"/apis/{path}", json=body)).status_code == 201
-    for kind in ("ks", "ocirepo"):
-        denied = await stage.refused(verb, kind=kind, name="sync", namespace="ops")
-        assert isinstance(denied, PermissionDenied) and denied.rule == "limit.object.protected"
