@@ -11,7 +11,7 @@ from pydantic import Field
 from mcp_servers.loki.api import Pattern
 from mcp_servers.loki.asking import Since, Store
 from mcp_servers.loki.lines import grouped
-from mcp_servers.loki.selecting import known_stats, matchers, only_selector, selector
+from mcp_servers.loki.selecting import known_stats, matchers, only_selector, selector, why_nothing
 from mcp_servers.observing import arguments
 from mcp_servers.observing.arguments import Cursor, Limit
 from mcp_servers.observing.selectors import is_plain_label, labels_text
@@ -122,6 +122,9 @@ class Browsing:
         span = (end - start) / 1e9
         whole = f"{stats.streams} streams, {stats.entries} lines, {size(stats.bytes)}B in {spelt(span)}"
         data: dict[str, Any] = {"streams": stats.streams, "entries": stats.entries, "bytes": stats.bytes}
+        if not stats.streams:
+            why = await why_nothing(self._api, chosen, start, end)
+            return ToolOutput(f"{whole}\n{why}", {**data, "items": [], "why": why})
         try:
             found = await self._api.volume(chosen, start, end, by=[by] if by else (), limit=limit)
         except OpswarmError as error:
@@ -155,6 +158,8 @@ class Browsing:
             found = [Pattern(g.pattern, g.count) for g in grouped(lines.entries, "")]
             which = f"the newest {len(lines.entries)}" if more else f"all {len(lines.entries)}"
             notes.append(f"(found here, in {which} lines)")
+            if not lines.entries:
+                notes.append(await why_nothing(self._api, chosen, start, end))
         return paged(
             found,
             ("LINES", "LEVEL", "PATTERN"),

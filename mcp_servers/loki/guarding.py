@@ -26,6 +26,11 @@ async def guard(api: LokiApi, budget: Budget, query: str, start: int, end: int) 
     with what to narrow.
     """
     found = selectors(query)
+    if not found and "{" in query:
+        raise InvalidInput(
+            "The query has no stream selector that can be read: a brace or a quote is not closed, or it is empty.",
+            hint='Write it like {namespace="media"} |= "error".',
+        )
     if not found:
         raise InvalidInput("The query has no stream selector.", hint='Begin it like {namespace="media"} |= "error".')
     start -= round(reach(query) * 1e9)

@@ -32,7 +32,8 @@ async def called(settings: Settings, tool: str, words: list[str], dry_run: bool)
     bearer.set(lambda: token)
     async with AsyncExitStack() as stack:
         client, schema = await _found(settings, tool, stack)
-        given = arguments(words, [n for n in schema.parameters.get("properties", {}) if n != "dry_run"])
+        taken = schema.parameters.get("properties", {})
+        given = arguments(words, {name: one for name, one in taken.items() if name != "dry_run"})
         if dry_run:
             if schema.read_only:
                 raise InvalidInput(f"{tool} only reads; there is nothing to say about it first.")

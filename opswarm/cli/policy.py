@@ -75,7 +75,7 @@ def explain(
     policy = _policy(found)
     specs = registry.declared_tools()
     spec = specs.get(tool)
-    known = list(inspect.signature(spec.function).parameters) if spec else None
+    known = dict.fromkeys(inspect.signature(spec.function).parameters, None) if spec else None
     given = typed(arguments or [], known)
     call, notes = _call(tool, given, spec)
     principal = _principal(agent or [], role)

@@ -191,6 +191,18 @@ async def test_volume_is_told_in_all_and_by_label(stage: Stage) -> None:
         assert "no volumes by label" in await off.text("logs_volume", match='{namespace="media"}')
 
 
+async def test_no_volume_and_no_pattern_say_why(stage: Stage) -> None:
+    for tool in ("logs_volume", "logs_patterns"):
+        text = await stage.text(tool, match='{namespace="media", app="jelyfin"}')
+        assert 'app="jelyfin"' in text and "logs_labels lists what there is" in text, tool
+    assert (await stage.data("logs_volume", match='{app="jelyfin"}'))["items"] == []
+
+
+async def test_a_selector_that_is_left_open_is_said_to_be(stage: Stage) -> None:
+    assert "not closed" in (await stage.refused("logs_query", query='{app="x"')).message
+    assert "no stream selector." in (await stage.refused("logs_query", query="error")).message
+
+
 async def test_patterns_are_lokis_or_found_here() -> None:
     async with staged() as own:
         text = await own.text("logs_patterns", match='{namespace="media"}')

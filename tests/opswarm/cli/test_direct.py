@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from opswarm.cli import direct
+from opswarm.cli.arguments import arguments
 from opswarm.errors import InvalidInput, OpswarmError
 from opswarm.guard.keys import make_person_token
 from tests.services.orchestrator.house import Swarm, swarm
@@ -63,3 +64,12 @@ async def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
         await at.stop("lamps")
         with pytest.raises(OpswarmError, match="can't be reached"):
             await asyncio.wait_for(direct.called(at.settings, "lamps_list", [], False), 20)
+
+
+def test_what_is_wanted_as_text_stays_text() -> None:
+    known = {"version": {"type": "string"}, "limit": {"type": "integer"}, "names": {"type": "array"}, "on": {}}
+    typed = arguments(["version=1.10", "limit=5", 'names=["a"]', "on=true"], known)
+    assert typed == {"version": "1.10", "limit": 5, "names": ["a"], "on": True}
+    assert arguments(['version="1.10"'], known) == {"version": "1.10"} and arguments(["x=1"], None) == {"x": 1}
+    with pytest.raises(InvalidInput, match="Did you mean 'limit'"):
+        arguments(["limt=5"], known)
