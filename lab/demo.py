@@ -27,6 +27,9 @@ _NOTHING_WRONG = (
     "healthy-finished-job", "healthy-scaled-to-zero", "healthy-suspended-cronjob", "healthy-watchdog",
     "healthy-forbidden-order",
 )  # fmt: skip
+_ASKED = ("diagnose", "flux_diagnose")
+"""What the devops agent asks where one asks it what is broken."""
+
 _SECONDS = 90
 
 
@@ -106,7 +109,7 @@ def _act(story: Story, swarm: Swarm, scenarios: Sequence[Scenario]) -> None:
     try:
         answer = _ask(story, swarm, "what is broken in my cluster?")
         wrong = [s for s in scenarios if not s.truth.healthy]
-        plain = [s for s in wrong if s.is_plain]
+        plain = [s for s in wrong if s.tool in _ASKED and not s.arguments]
         if not wrong:
             story.check("where nothing is wrong there are no findings", "No problems found" in answer, answer)
         for scenario in wrong:

@@ -69,8 +69,8 @@ class Scenario:
 
     @property
     def is_plain(self) -> bool:
-        """Whether asking what is broken in the cluster finds it."""
-        return self.tool in ("diagnose", "flux_diagnose") and not self.arguments
+        """Whether a diagnosis of the whole cluster finds it."""
+        return (self.tool, self.arguments) == ("diagnose", {})
 
     def touched(self) -> set[ObjectRef]:
         """The objects that the scenario creates, patches or deletes."""
